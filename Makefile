@@ -1,0 +1,45 @@
+# Every target builds what it needs: `make retrain` on a fresh machine is enough.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help retrain test lint format ui bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "error: Python 3.11 is needed, $(PYTHON) is another version; set PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "Creating $(VENV) and installing the pinned packages (several minutes, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+retrain: $(READY)  ## run the whole pipeline on the corpus of params.yaml and register the model
+	@$(BIN)/needledrop retrain
+
+test: $(READY)  ## run the tests
+	@$(BIN)/python -m pytest -q
+
+lint: $(READY)  ## ruff and mypy (strict on components/ and flows/)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY)  ## let ruff mend and format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+ui: $(READY)  ## MLflow and Prefect pages of this workspace, on loopback, until Ctrl-C
+	@$(BIN)/python -m infra.local
+
+bench: $(READY)  ## measure what orchestration costs against plain `dvc repro`
+	@$(BIN)/python -m benchmarks.orchestration
+
+clean:  ## remove the virtual environment, data, caches and local servers' state
+	rm -rf $(VENV) data .needledrop .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,1 @@
+"""The stages of Needledrop: pure functions from files and parameters to files."""

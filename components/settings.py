@@ -1,0 +1,112 @@
+"""Typed parameters: the base class of every section and the one reader of ``params.yaml``.
+
+A section is a frozen pydantic model that lives in its component's ``params.py``. Unknown keys,
+mistyped values and contradictions become one line that names the key, the value and the rule.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+PARAMS_FILE = Path("params.yaml")
+
+T = TypeVar("T")
+
+
+class ParamsError(ValueError):
+    """The user's ``params.yaml`` is wrong; the message names the key, the value and the rule."""
+
+
+class Section(BaseModel):
+    """One component's parameters. Every field is required and documented with its unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys in silence; a settings file must not."""
+
+
+def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    pairs = [(loader.construct_object(k, deep=True), k.start_mark.line + 1) for k, _ in node.value]
+    seen: dict[Any, int] = {}
+    for key, line in pairs:
+        if isinstance(key, (dict, list)):
+            raise ParamsError(f"line {line}: a key must be a word, not {key!r}")
+        if key in seen:
+            raise ParamsError(f"key {key!r} stands twice, on lines {seen[key]} and {line}: keep one")
+        seen[key] = line
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Return the whole of ``params.yaml`` as plain mappings.
+
+    Raises:
+        ParamsError: the file is absent, is not YAML, is not a mapping, or repeats a key.
+    """
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {_one_line(str(error))}") from None
+    except (ParamsError, ValueError, RecursionError) as error:
+        raise ParamsError(f"{path}: {_one_line(str(error))}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path}: must be a mapping of sections, got {type(tree).__name__}")
+    return tree
+
+
+def parse_section(kind: type[T] | Any, name: str, tree: dict[str, Any]) -> T:
+    """Check section ``name`` of ``tree`` against ``kind`` (a model or an annotated union).
+
+    Raises:
+        ParamsError: the section is missing or wrong; one line, every problem named.
+    """
+    if name not in tree:
+        raise ParamsError(f"params.yaml: section '{name}' is missing")
+    try:
+        section: T = TypeAdapter(kind).validate_python(tree[name])
+        return section
+    except ValidationError as error:
+        problems = "; ".join(_problem(name, detail) for detail in error.errors())
+        raise ParamsError(f"params.yaml: {problems}") from None
+
+
+def read_section(kind: type[T] | Any, name: str, path: Path = PARAMS_FILE) -> T:
+    """Read and check one section of ``params.yaml``; what each stage's main calls first."""
+    section: T = parse_section(kind, name, read_params(path))
+    return section
+
+
+def _problem(section: str, detail: ErrorDetails) -> str:
+    # Union members add their tag to the location; keep it only where it helps to find the key.
+    where = ".".join([section, *(str(part) for part in detail["loc"])])
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown key (value {_short(detail['input'])}); remove it or mend its spelling"
+    if detail["type"] == "missing":
+        return f"{where}: missing; add it"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {_lower_first(message)} (got {_short(detail['input'])})"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

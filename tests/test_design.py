@@ -1,0 +1,217 @@
+"""The rules that keep the project's shape, enforced: one graph, one place for paths and params, one-way imports."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from components.settings import Section
+
+ROOT = Path(__file__).parent.parent
+SHARED = {"settings", "stage", "tables", "store", "media", "modalities"}
+USES_MODEL = {"training", "evaluation", "indexing"}
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def body(stage: str) -> dict[str, Any]:
+    """The definition of a stage; that of each item, for a `foreach` stage."""
+    definition: dict[str, Any] = STAGES[stage]
+    return definition.get("do", definition)  # type: ignore[no-any-return]
+
+
+def paths(entries: list[Any]) -> set[str]:
+    return {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
+
+
+def outputs(stage: str) -> set[str]:
+    return paths(body(stage).get("outs", [])) | paths(body(stage).get("metrics", []))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_file(module: str) -> Path | None:
+    """The first-party file or package a dotted name stands for."""
+    base = ROOT / Path(*module.split("."))
+    if base.with_suffix(".py").is_file():
+        return base.with_suffix(".py")
+    return base / "__init__.py" if (base / "__init__.py").is_file() else None
+
+
+def reached(component: str) -> set[Path]:
+    """Every first-party file that a component's files import, directly or through others."""
+    todo = list((ROOT / "components" / component).rglob("*.py"))
+    seen: set[Path] = set()
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo += [file for name in imported(path) if name.startswith("components.") and (file := module_file(name))]
+    return seen
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+# -- one component = one folder = one stage = one section = one test folder ----------------------
+
+
+def test_folders_stages_sections_and_tests_bear_the_same_names() -> None:
+    folders = {path.parent.name for path in (ROOT / "components").glob("*/__main__.py")}
+    assert folders == set(STAGES)
+    assert set(PARAMS) == folders | {"encoder"}, "the model has a section and no stage of its own"
+    assert folders | {"encoder"} <= {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_its_own_component(stage: str) -> None:
+    assert body(stage)["cmd"].split()[:3] == ["python", "-m", f"components.{stage}"]
+    assert stage in body(stage)["params"]
+
+
+# -- the graph exists once -----------------------------------------------------------------------
+
+
+def test_no_flow_repeats_the_name_of_a_data_stage() -> None:
+    # register.py and the reports read results, not the graph; none of them lists the stages.
+    for path in python_files("flows"):
+        words = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert len(words & set(STAGES)) < 4, f"{path} lists the stages again: {words & set(STAGES)}"
+
+
+# -- paths exist once ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_dependency_and_output_is_an_argument_and_the_reverse(stage: str) -> None:
+    words = set(re.findall(r"(?:data/|\$\{item\.rows\}|\$\{corpus\.source\})\S*", body(stage)["cmd"]))
+    declared = {path for path in paths(body(stage)["deps"]) | outputs(stage) if not path.startswith("components")}
+    working = {word for word in words if word.endswith(("-cache", "-checkpoints"))}
+    folders_behind_tables = {"data/corpus/media", "data/corpus/seed"} if stage == "ingest" else set()
+    assert words - working == declared - folders_behind_tables
+
+
+def test_no_component_knows_where_the_workspace_keeps_files() -> None:
+    for path in python_files("components"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+                assert not node.value.startswith("data/"), f"{path}:{node.lineno} names {node.value}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_main_only_reads_calls_and_writes(stage: str) -> None:
+    tree = ast.parse((ROOT / "components" / stage / "__main__.py").read_text())
+    main = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    imports = (ast.Import, ast.ImportFrom)
+    work = [s for s in main.body if not isinstance(s, imports) and not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    assert len(work) <= 8, f"components/{stage}/__main__.py does {len(work)} things; move some into the component"
+
+
+# -- params exist once ---------------------------------------------------------------------------
+
+
+def sections(annotation: Any) -> Iterator[type[Section]]:
+    """Every section class inside an annotation, unions and nested sections too."""
+    if get_origin(annotation) in (Annotated, Union, UnionType, tuple, list, dict):
+        for argument in get_args(annotation):
+            yield from sections(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        assert issubclass(annotation, Section), f"{annotation} is not a Section"
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from sections(field.annotation)
+
+
+def test_every_key_is_required_documented_and_frozen() -> None:
+    params = importlib.import_module("components.params")
+    found = set(sections(params.Params))
+    assert len(found) >= len(PARAMS)
+    for section in found:
+        assert section.model_config["frozen"] and section.model_config["extra"] == "forbid", section
+        for name, field in section.model_fields.items():
+            if section is params.Params:
+                continue
+            assert field.is_required(), f"{section.__name__}.{name} has a default: params.yaml is the one place"
+            assert field.description, f"{section.__name__}.{name} has no docstring"
+
+
+def test_a_stage_is_watched_for_its_own_sections_only() -> None:
+    for stage in STAGES:
+        assert set(body(stage)["params"]) <= {stage, "encoder"}
+        if "encoder" in body(stage)["params"]:
+            assert stage in USES_MODEL
+
+
+def test_a_stage_never_reads_the_environment() -> None:
+    for path in python_files("components"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == "getenv":
+                pytest.fail(f"{path}:{node.lineno} reads the environment")
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+                assert ast.unparse(node.value) != "os.environ", f"{path}:{node.lineno} reads the environment"
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) != "os.environ.get", f"{path}:{node.lineno} reads the environment"
+
+
+# -- dependencies cover imports ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_file_a_stage_reaches_is_a_dependency_of_it(stage: str) -> None:
+    deps = {path for path in paths(body(stage)["deps"]) if path.startswith("components")}
+    files = {str(path.relative_to(ROOT)) for path in reached(stage)} - {"components/__init__.py"}
+    covered = {file for file in files if file in deps or any(file.startswith(f"{dep}/") for dep in deps)}
+    assert files == covered, f"missing from deps of {stage}: {sorted(files - covered)}"
+    unused = {dep for dep in deps if not any(file == dep or file.startswith(f"{dep}/") for file in files)}
+    assert not unused, f"deps of {stage} that nothing imports: {sorted(unused)}"
+
+
+# -- imports go one way --------------------------------------------------------------------------
+
+
+def test_components_import_only_themselves_the_shared_modules_and_the_model() -> None:
+    for path in python_files("components"):
+        own = path.relative_to(ROOT / "components").parts[0].removesuffix(".py")
+        for name in imported(path):
+            head, *rest = name.split(".")
+            assert head != "flows", f"{path} imports {name}"
+            if head == "components" and rest and own != "params":
+                allowed = SHARED | {own} | ({"encoder"} if own in USES_MODEL else set())
+                assert rest[0] in allowed, f"{path} imports {name}"
+
+
+def test_shared_modules_import_only_shared_modules() -> None:
+    for name in SHARED:
+        for module in imported(ROOT / "components" / f"{name}.py"):
+            if module.startswith("components."):
+                assert module.split(".")[1] in SHARED, f"{name}.py imports {module}"
+
+
+# -- nothing is pickled --------------------------------------------------------------------------
+
+
+def test_nothing_is_pickled() -> None:
+    for path in python_files("components", "flows"):
+        assert not {"pickle", "cloudpickle", "joblib", "dill"} & {name.split(".")[0] for name in imported(path)}, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
+            if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "trust_remote_code"):
+                assert ast.unparse(node.value) == "False", f"{path}:{node.value.lineno} sets {node.arg}"
