@@ -1,0 +1,1 @@
+"""A sentence per clip, from its tags."""

@@ -1,0 +1,1 @@
+"""Where media come from: a rendered demo, a folder, or an S3 prefix."""

@@ -1,0 +1,1 @@
+"""The trimodal model: a Transformer per modality, a fusion of video and text, losses, files."""

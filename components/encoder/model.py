@@ -1,0 +1,97 @@
+"""The trimodal model: query embedding y_vt of video and text, music embedding y_m.
+
+Shapes: B samples, S segments, D feature dims, W width, E embedding dims.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from components.encoder.fusion import build_fusion
+from components.encoder.losses import build_loss
+from components.encoder.params import EncoderSection
+from components.encoder.towers import Tower
+from components.modalities import MODALITIES, MUSIC, TEXT, VIDEO, Modality
+
+Features = tuple[Tensor, Tensor]  # (B, S, D) values, (B, S) True where a segment is valid
+Arrays = tuple[np.ndarray, np.ndarray]  # the same, as a feature store gives them
+Batch = Mapping[Modality, Features]
+
+QUERY: tuple[Modality, ...] = tuple(m for m in MODALITIES if m != MUSIC)
+
+
+class TrimodalModel(nn.Module):
+    """One Transformer per modality, a fusion of video and text; the score is the cosine.
+
+    A missing modality is a missing key; for a single sample it is a mask without a True. Both give
+    the same numbers.
+    """
+
+    def __init__(self, section: EncoderSection, dims: Mapping[Modality, int]) -> None:
+        super().__init__()
+        self.section, self.dims = section, {m: int(dims[m]) for m in MODALITIES}
+        self.towers = nn.ModuleDict({m: Tower(self.dims[m], section) for m in MODALITIES})
+        self.fusion = build_fusion(section, QUERY)
+        self.query_head = nn.Linear(section.width, section.embedding_dims)
+        self.music_head = nn.Linear(section.width, section.embedding_dims)
+        self.loss = build_loss(section.loss)
+
+    def query(self, batch: Batch) -> Tensor:
+        """Return y_vt (B, E), unit length, of the query modalities in ``batch``.
+
+        Raises:
+            ValueError: the batch holds neither video nor text.
+        """
+        given = [m for m in QUERY if m in batch]
+        if not given:
+            raise ValueError("a query needs video or text features; got neither")
+        tokens = {m: self.towers[m](*batch[m]) for m in given}  # each (B, W)
+        presence = {m: batch[m][1].any(dim=1) for m in given}  # each (B,)
+        some, there = tokens[given[0]], presence[given[0]]
+        stacked = torch.stack([tokens.get(m, torch.zeros_like(some)) for m in QUERY], dim=1)
+        present = torch.stack([presence.get(m, torch.zeros_like(there)) for m in QUERY], dim=1)
+        return F.normalize(self.query_head(self.fusion(stacked, present)).float(), dim=1)
+
+    def music(self, features: Features) -> Tensor:
+        """Return y_m (B, E), unit length."""
+        return F.normalize(self.music_head(self.towers[MUSIC](*features)).float(), dim=1)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return (y_vt, y_m), each (B, E), of a batch that holds music and at least one query modality."""
+        return self.query(batch), self.music(batch[MUSIC])
+
+    def device(self) -> torch.device:
+        """Return the device the weights are on."""
+        return self.query_head.weight.device
+
+    def embed_query(self, video: Arrays | None = None, text: Arrays | None = None) -> np.ndarray:
+        """Return query embeddings (B, E) float32 of feature arrays; either may be None."""
+        arrays: dict[Modality, Arrays | None] = {VIDEO: video, TEXT: text}
+        given = {m: self._features(m, a) for m, a in arrays.items() if a is not None}
+        return self._embed(lambda: self.query(given))
+
+    def embed_music(self, music: Arrays) -> np.ndarray:
+        """Return music embeddings (B, E) float32 of feature arrays."""
+        return self._embed(lambda: self.music(self._features(MUSIC, music)))
+
+    def _embed(self, compute: Callable[[], Tensor]) -> np.ndarray:
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                return compute().cpu().numpy()
+        finally:
+            self.train(was_training)
+
+    def _features(self, modality: Modality, arrays: Arrays) -> Features:
+        values, mask = arrays
+        if values.ndim != 3 or values.shape[2] != self.dims[modality] or mask.shape != values.shape[:2]:
+            raise ValueError(
+                f"{modality} features have shape {values.shape} with mask {mask.shape}; "
+                f"the model expects (clips, segments, {self.dims[modality]}) with mask (clips, segments)"
+            )
+        on = self.device()
+        return torch.as_tensor(values, dtype=torch.float32, device=on), torch.as_tensor(mask, device=on)

@@ -1,0 +1,1 @@
+"""Stage ``evaluation``: retrieval in every query mode, against chance and the demo's oracle."""

@@ -1,0 +1,51 @@
+"""Bootstrap intervals of retrieval metrics: queries are resampled by cluster, the gallery stays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.evaluation.metrics import CUTOFFS, summarise
+
+Interval = dict[str, float]
+
+CHUNK = 250  # resamples at a time: bounds memory at CHUNK x Q float32
+
+
+def cluster_weights(clusters: Sequence[str], resamples: int, seed: int) -> NDArray[np.float32]:
+    """Return how often each query counts in each resample (R, Q).
+
+    Whole clusters (artists) are drawn with replacement: queries of one artist are alike, and
+    drawing them one by one would make the intervals too narrow.
+    """
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=resamples)
+    return drawn[:, member].astype(np.float32)
+
+
+def intervals(rank: NDArray[np.integer], weights: NDArray[np.float32], confidence: float) -> dict[str, Interval]:
+    """Return every metric of ranks (Q,) as {value, low, high}, percentile bootstrap."""
+    sampled = _resampled(rank, weights)
+    tail = (1.0 - confidence) / 2.0
+    found = {}
+    for name, value in summarise(rank).items():
+        low, high = np.quantile(sampled[name], [tail, 1.0 - tail])
+        found[name] = {"value": value, "low": float(low), "high": float(high)}
+    return found
+
+
+def _resampled(rank: NDArray[np.integer], weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    order = np.argsort(rank, kind="stable")
+    ascending, weights = rank[order], weights[:, order]
+    total = weights.sum(axis=1)
+    hits = np.stack([ascending <= k for k in CUTOFFS] + [1.0 / ascending], axis=1).astype(np.float64)
+    means = weights.astype(np.float64) @ hits / total[:, None]  # (R, cutoffs + 1)
+    found = {f"R@{k}": means[:, at] for at, k in enumerate(CUTOFFS)} | {"MRR": means[:, -1]}
+    medians = []
+    for start in range(0, len(weights), CHUNK):
+        reached = np.cumsum(weights[start : start + CHUNK], axis=1)
+        half = total[start : start + CHUNK, None] / 2.0
+        # The weighted median: midway when half the weight ends exactly at an item, as np.median does.
+        below, upto = (reached < half).sum(axis=1), (reached <= half).sum(axis=1)
+        medians.append((ascending[below] + ascending[np.minimum(upto, len(rank) - 1)]) / 2.0)
+    return found | {"MedR": np.concatenate(medians)}

@@ -1,0 +1,46 @@
+"""One look for every plot: colours by query mode, thin axes, no metadata that changes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+# Okabe-Ito: told apart by colour-blind readers too.
+COLOURS: Final = {"video": "#0072B2", "text": "#E69F00", "video+text": "#009E73"}
+LABELS: Final = {"video": "video", "text": "text", "video+text": "video + text"}
+QUIET, INK = "#8a8a8a", "#222222"
+
+_RC: Final[Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "figure.dpi": 130,
+    "savefig.dpi": 130,
+}
+
+
+@contextmanager
+def figure(path: Path, columns: int, width: float, height: float) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield (figure, axes in a row); write the PNG on leaving."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_RC):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(drawn)
+        yield drawn, list(drawn.subplots(1, columns, squeeze=False)[0])
+        drawn.savefig(path, format="png", metadata={"Software": None})

@@ -1,0 +1,1 @@
+"""Segment features of pictures, sound and text, in stores that grow row by row."""

@@ -1,0 +1,33 @@
+"""The seam between the stage and what makes features: a protocol, and the one place that chooses."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, assert_never
+
+from numpy.typing import NDArray
+
+from components.features.params import EmbeddedParams, FeaturesParams
+from components.features.source import Source
+from components.modalities import Modality
+
+
+class Extractor(Protocol):
+    """Turns sources of one modality into features."""
+
+    def spec(self) -> dict[str, Any]:
+        """Return everything that decides the features' bytes, with ``dims`` (D) and ``max_segments`` (S)."""
+        ...
+
+    def extract(self, sources: Sequence[Source]) -> Iterator[tuple[str, NDArray[Any] | Exception]]:
+        """Yield (clip_id, (s, D) features or what stopped them) of each source, in any order."""
+        ...
+
+
+def build_extractor(params: FeaturesParams, modality: Modality) -> Extractor:
+    """Return the extractor that the section asks for."""
+    match params:
+        case EmbeddedParams():
+            from components.features.embedded import Embedded
+
+            return Embedded(params, modality)
+        case _:
+            assert_never(params)

@@ -1,0 +1,103 @@
+"""Splits that share no video, track, artist or recording, and that hold still when clips are added."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from components.ingest.params import Splits
+
+SPLITS: Final = ("train", "val", "test")
+
+
+class Groups:
+    """Union-find over items 0..n-1: what must not be torn apart."""
+
+    def __init__(self, count: int) -> None:
+        """Begin with every item on its own."""
+        self._parent = list(range(count))
+
+    def find(self, item: int) -> int:
+        """Return the representative of the item's group: its smallest member."""
+        while self._parent[item] != item:
+            self._parent[item] = self._parent[self._parent[item]]
+            item = self._parent[item]
+        return item
+
+    def join(self, one: int, other: int) -> None:
+        """Put two items and their groups together."""
+        first, second = sorted((self.find(one), self.find(other)))
+        self._parent[second] = first
+
+    def join_equal(self, labels: Sequence[str | None]) -> None:
+        """Put the items with equal labels together; None joins nothing."""
+        first: dict[str, int] = {}
+        for item, label in enumerate(labels):
+            if label is not None:
+                self.join(item, first.setdefault(label, item))
+
+    def members(self) -> list[list[int]]:
+        """Return the groups, each ascending."""
+        groups: dict[int, list[int]] = {}
+        for item in range(len(self._parent)):
+            groups.setdefault(self.find(item), []).append(item)
+        return list(groups.values())
+
+
+def assign(clips: Sequence[Mapping[str, Any]], same_sound: Iterable[tuple[int, int]], splits: Splits) -> list[str]:
+    """Return the split of each clip.
+
+    Clips with a common video_id, track_id or artist_id, or with the same sound, form a group. A group's
+    split is read off a seeded hash of its name, so a new group never moves another; the counts therefore
+    only approach the shares. The name is the smallest of the given artist ids, else track ids, else video
+    ids, else file digests, so a new clip of a known artist does not move that artist's group either.
+
+    Args:
+        clips: mappings with video_id, track_id, artist_id (None where unknown) and sha256.
+        same_sound: pairs of indices.
+        splits: shares and seed.
+    """
+    groups = Groups(len(clips))
+    for key in ("video_id", "track_id", "artist_id"):
+        groups.join_equal([clip[key] for clip in clips])
+    for one, other in same_sound:
+        groups.join(one, other)
+    result = [""] * len(clips)
+    for members in groups.members():
+        split = _draw(_name([clips[i] for i in members]), splits)
+        for i in members:
+            result[i] = split
+    return result
+
+
+def check_counts(manifest: Iterable[Mapping[str, Any]], splits: Splits) -> None:
+    """Refuse a corpus that is too small to train or evaluate on.
+
+    Raises:
+        ValueError: says for each split how many clips there are and how many are needed.
+    """
+    counts = dict.fromkeys(SPLITS, 0)
+    for clip in manifest:
+        counts[clip["split"]] += 1
+    needed = {"train": splits.min_train, "val": splits.min_val, "test": splits.min_test}
+    if any(counts[split] < needed[split] for split in SPLITS):
+        found = ", ".join(f"{split} {counts[split]} of {needed[split]} needed" for split in SPLITS)
+        raise ValueError(
+            f"too few clips to train or evaluate: {found}; add media, see the quarantine for refused files, "
+            "or change ingest.splits (shares, seed, min_train, min_val, min_test)"
+        )
+
+
+def _name(group: list[Mapping[str, Any]]) -> str:
+    for key in ("artist_id", "track_id", "video_id"):
+        known = [str(clip[key]) for clip in group if clip[key] is not None]
+        if known:
+            return f"{key}={min(known)}"
+    return f"sha256={min(str(clip['sha256']) for clip in group)}"
+
+
+def _draw(name: str, splits: Splits) -> str:
+    digest = hashlib.sha256(f"{splits.seed}:{name}".encode()).digest()
+    share = int.from_bytes(digest[:8]) / 2**64
+    if share < splits.train:
+        return "train"
+    return "val" if share < splits.train + splits.val else "test"

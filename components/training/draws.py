@@ -1,0 +1,26 @@
+"""Random draws addressed by (seed, purpose, step): there is no generator state to save or restore."""
+
+from typing import Final, Literal
+
+import numpy as np
+
+Purpose = Literal["weights", "order", "modality", "text", "segments", "units"]
+
+_STREAM: Final[dict[Purpose, int]] = {"weights": 0, "order": 1, "modality": 2, "text": 3, "segments": 4, "units": 5}
+
+
+def draws(seed: int, purpose: Purpose, step: int) -> np.random.Generator:
+    """Return the generator of one purpose at one step (counter-based: Philox)."""
+    return np.random.Generator(np.random.Philox(key=[seed, _STREAM[purpose]], counter=[0, 0, 0, step]))
+
+
+def torch_seed(seed: int, purpose: Purpose, step: int) -> int:
+    """Return a seed for torch, from the same address."""
+    return int(draws(seed, purpose, step).integers(2**63))
+
+
+def batch_rows(seed: int, step: int, clips: int, batch: int) -> np.ndarray:
+    """Return the (batch,) clip rows of a step: every epoch is a new order, its short last batch left out."""
+    epoch, place = divmod(step, clips // batch)
+    order = draws(seed, "order", epoch).permutation(clips)
+    return order[place * batch : (place + 1) * batch]

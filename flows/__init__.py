@@ -1,0 +1,1 @@
+"""What needs time and effects: running the graph, registering models, the command line."""

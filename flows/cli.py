@@ -1,0 +1,188 @@
+"""The command line: `needledrop`. Libraries are imported by the command that needs them."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.exits import ERROR, OK, Refusal
+
+if TYPE_CHECKING:
+    from flows.environment import Environment
+    from flows.workspace import Workspace
+
+EPILOG = "exit codes: 0 ok, 1 error, 2 usage or params.yaml, 3 gate failed, 4 inconclusive, 5 busy"
+
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of every command."""
+    root = argparse.ArgumentParser(
+        prog="needledrop",
+        description="Music recommendation for video: from media files to a registered model.",
+        epilog=EPILOG,
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=help, description=help, epilog=EPILOG)
+        one.add_argument("--json", action="store_true", help="print one JSON document; everything else goes to stderr")
+        return one
+
+    doctor = command("doctor", "say what is installed, reachable and free")
+    doctor.add_argument("--params", action="store_true", help="print what every key of params.yaml means")
+    command("scan", "look at a corpus outside the workspace (kind folder or s3), so that a change is seen")
+    command("plan", "say which stages would run, on how many rows, and why")
+    retrain = command("retrain", "bring every stage up to date and register the model")
+    retrain.add_argument("--wait", action="store_true", help="wait for another command in this workspace to end")
+    retrain.add_argument("--no-register", action="store_true", help="leave the model registry alone")
+    retrain.add_argument("--verbose", action="store_true", help="show Prefect's own log")
+    register = command("register", "register the model that the files hold, if it is not registered yet")
+    register.add_argument("--wait", action="store_true", help="wait for another command in this workspace to end")
+    command("status", "show the last run and the registered models")
+    recommend = command("recommend", "rank the catalogue for a video, a sentence, or both")
+    recommend.add_argument("video", metavar="VIDEO", nargs="?", type=Path, help="any file with pictures in it")
+    recommend.add_argument("--text", metavar="SENTENCE", help="what the music should be like")
+    recommend.add_argument("-k", type=_positive, default=10, metavar="N", help="how many to show (default 10)")
+    recommend.add_argument("--alias", default="champion", help="which registered model (default champion)")
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = parser().parse_args(argv)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "doctor": _doctor,
+        "scan": _scan,
+        "plan": _plan,
+        "retrain": _retrain,
+        "register": _register,
+        "status": _status,
+        "recommend": _recommend,
+    }
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        return commands[arguments.command](arguments)
+    except Refusal as error:
+        return _fail(str(error), error.code, arguments.json)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED, arguments.json)
+    except BrokenPipeError:  # the reader went away, as `head` does
+        sys.stderr.close()
+        return OK
+    except OSError as error:
+        return _fail(f"{error.strerror or error}: {error.filename or 'no file'}", ERROR, arguments.json)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int, as_json: bool) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    if as_json:
+        print(json.dumps({"error": message, "code": code}))
+    return code
+
+
+def _emit(value: Any) -> int:
+    print(json.dumps(value, indent=2))
+    return OK
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up (got {text!r})")
+    return number
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from flows import doctor
+
+    if arguments.params:
+        keys = doctor.explain_params()
+        return _emit(keys) if arguments.json else doctor.show_params(keys)
+    report = doctor.examine()
+    return _emit(report) if arguments.json else doctor.show(report)
+
+
+def _here(verbose: bool = False) -> tuple["Workspace", "Environment"]:
+    from flows.environment import prepare
+    from flows.workspace import find_workspace
+
+    workspace = find_workspace()
+    return workspace, prepare(workspace, verbose)
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    workspace, _ = _here()
+    from flows.lock import hold
+    from flows.observe import observe
+
+    with hold(workspace):
+        words = observe(workspace) or "the corpus is rendered in the workspace; there is nothing to look at"
+    if arguments.json:
+        return _emit({"scan": words})
+    print(words)
+    return OK
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    workspace, _ = _here()
+    from flows import plan
+
+    made = plan.make(workspace)
+    return _emit(made) if arguments.json else plan.show(made)
+
+
+def _retrain(arguments: argparse.Namespace) -> int:
+    workspace, _ = _here(arguments.verbose)
+    from flows.begin import begin
+
+    # A wrong key or a busy workspace is said at once, not after Prefect's start.
+    with begin(workspace, arguments.wait):
+        from flows.retrain import retrain
+
+        done = retrain(workspace.root, registering=not arguments.no_register, to_stderr=arguments.json)
+    return _emit(done.as_json()) if arguments.json else OK
+
+
+def _register(arguments: argparse.Namespace) -> int:
+    workspace, _ = _here()
+    from flows.begin import begin
+
+    with begin(workspace, arguments.wait):
+        from flows.graph import load_graph
+        from flows.register import register
+
+        registration = register(load_graph(workspace.root), workspace)
+    if arguments.json:
+        return _emit(registration.as_json())
+    print(registration.sentence())
+    return OK
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    workspace, environment = _here()
+    from flows import status
+
+    now = status.look(workspace, environment)
+    return _emit(now) if arguments.json else status.show(now)
+
+
+def _recommend(arguments: argparse.Namespace) -> int:
+    workspace, environment = _here()
+    from flows import recommend
+
+    answer = recommend.ask(workspace, environment, arguments.video, arguments.text, arguments.k, arguments.alias)
+    return _emit(answer) if arguments.json else recommend.show(answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

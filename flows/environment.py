@@ -1,0 +1,157 @@
+"""What comes from outside the workspace: URIs, credentials, pool sizes. Read here and nowhere else.
+
+`params.yaml` says what is computed; this says where and with which rights. A stage sees none of it,
+except the standard `AWS_*` variables that boto3 reads by itself.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flows.exits import USAGE, Refusal
+from flows.workspace import Workspace
+
+# Libraries that report home unless told not to.
+_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+# An unreachable server must cost seconds, not the libraries' default of many minutes.
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+_PREFECT = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its first start migrates a database
+    "PREFECT_CLI_COLORS": "false",
+}
+
+
+class Environment(BaseSettings):
+    """Settings of the process, from environment variables."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEEDLEDROP_", extra="ignore", frozen=True, use_attribute_docstrings=True, populate_by_name=True
+    )
+
+    workers: int = Field(default=2, ge=1, le=64)
+    """Stages that may run at the same time (`NEEDLEDROP_WORKERS`)."""
+
+    tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    """MLflow tracking store and registry; default: `.needledrop/mlflow.db` in the workspace."""
+
+    prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
+    """Prefect server; default: a temporary one for each run, over `.needledrop/prefect`."""
+
+    prefect_api_key: SecretStr | None = Field(default=None, validation_alias="PREFECT_API_KEY")
+    """Key for a Prefect server that wants one."""
+
+    mlflow_username: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_USERNAME")
+    """User of an MLflow server with basic authentication."""
+
+    mlflow_password: SecretStr | None = Field(default=None, validation_alias="MLFLOW_TRACKING_PASSWORD")
+    """Password of an MLflow server with basic authentication."""
+
+    mlflow_token: SecretStr | None = Field(default=None, validation_alias="MLFLOW_TRACKING_TOKEN")
+    """Bearer token of an MLflow server."""
+
+    aws_endpoint_url: str | None = Field(default=None, validation_alias="AWS_ENDPOINT_URL")
+    """S3 service other than Amazon's, for `corpus.kind: s3`."""
+
+    aws_region: str | None = Field(default=None, validation_alias="AWS_DEFAULT_REGION")
+    """Region of the S3 service."""
+
+    aws_access_key_id: SecretStr | None = Field(default=None, validation_alias="AWS_ACCESS_KEY_ID")
+    """Key id for the S3 service."""
+
+    aws_secret_access_key: SecretStr | None = Field(default=None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    """Secret for the S3 service."""
+
+    aws_session_token: SecretStr | None = Field(default=None, validation_alias="AWS_SESSION_TOKEN")
+    """Session token for the S3 service."""
+
+    def tracking(self, workspace: Workspace) -> str:
+        """The MLflow URI in force."""
+        return self.tracking_uri or f"sqlite:///{workspace.mlflow_database}"
+
+    def redacted(self) -> dict[str, Any]:
+        """Every setting as text that is safe to print: secrets say only whether they are set."""
+        shown: dict[str, Any] = {}
+        for name, value in self:
+            if isinstance(value, SecretStr):
+                shown[name] = "set, not shown"
+            elif isinstance(value, str):
+                shown[name] = redact(value)
+            else:
+                shown[name] = value
+        return shown
+
+
+def redact(uri: str) -> str:
+    """Return `uri` without the password that may stand in it."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    user, _, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return urlunsplit(parts._replace(netloc=f"{name}{':***' if colon else ''}@{host}"))
+
+
+def read_environment() -> Environment:
+    """Read the settings.
+
+    Raises:
+        Refusal: a variable has a value that cannot be used; the message names it.
+    """
+    try:
+        return Environment()
+    except ValidationError as error:
+        detail = error.errors()[0]
+        name = str(detail["loc"][0])
+        name = name if name.isupper() else f"NEEDLEDROP_{name.upper()}"
+        raise Refusal(f"{name}: {detail['msg'].lower()} (got {detail['input']!r})", USAGE) from None
+
+
+def prepare(workspace: Workspace, verbose: bool = False) -> Environment:
+    """Set safe defaults for the libraries, before any of them is imported, and read the settings.
+
+    Variables that the user set stay as they are.
+    """
+    defaults = {
+        **_TELEMETRY,
+        **_MLFLOW,
+        **_PREFECT,
+        "PREFECT_HOME": str(workspace.prefect_home),
+        "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "WARNING",
+        # Lines of stages go to Prefect's own log; the terminal has them from us already.
+        "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "INFO",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    return read_environment()
+
+
+def child_environment(mark: dict[str, str]) -> dict[str, str]:
+    """The environment of a stage's process: ours, with our interpreter first on the path."""
+    environment = dict(os.environ)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    environment["PYTHONUNBUFFERED"] = "1"  # a line shows when it is printed
+    environment["SHELL"] = "/bin/sh"  # what DVC runs commands with; a service account's may be nologin
+    environment.update(mark)
+    return environment

@@ -1,0 +1,88 @@
+"""What a retrain would do, without doing it."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.begin import check
+from flows.exits import OK
+from flows.graph import Graph, Stage, load_graph
+from flows.observe import is_outside
+from flows.workspace import Workspace
+
+# Where the rows of a row-level stage come from, and where the finished ones are: its own arguments.
+_ROWS = (("rows", "store"), ("manifest", "tags"), ("manifest", "captions"))
+
+
+def make(workspace: Workspace) -> dict[str, Any]:
+    """Return every stage with what would happen to it and why.
+
+    Raises:
+        Refusal: params.yaml is wrong, or DVC is busy.
+    """
+    check(workspace)
+    graph = load_graph(workspace.root)
+    stages = [
+        {
+            "name": stage.name,
+            "description": stage.description,
+            "runs": stage.name in graph.pending,
+            "why": list(graph.pending.get(stage.name, ())),
+            "rows": count_rows(graph, stage, workspace.root) if stage.name in graph.pending else "",
+        }
+        for stage in graph.stages
+    ]
+    note = "the corpus itself was not looked at; `needledrop scan` does that" if is_outside(workspace) else ""
+    return {"stages": stages, "pending": len(graph.pending), "note": note}
+
+
+def count_rows(graph: Graph, stage: Stage, root: Path) -> str:
+    """Say how many rows a row-level stage would compute, as far as can be known before it runs."""
+    for source, result in _ROWS:
+        if source in stage.arguments and stage.arguments.get(result) in stage.outputs:
+            before = _writer(graph, stage.argument(source))
+            if before in graph.pending:
+                return f"known after {before}"
+            wanted = _ids(root / stage.argument(source))
+            if wanted is None:
+                return "unknown"
+            # Changed code or params may change every row; the stage itself decides by content.
+            done = _ids(root / stage.argument(result)) or set()
+            missing = len(wanted - done)
+            return f"{missing} new of {len(wanted)}" if missing or not done else f"up to {len(wanted)}, none is new"
+    return ""
+
+
+def _writer(graph: Graph, path: Path) -> str | None:
+    return next((stage.name for stage in graph.stages if str(path) in stage.outputs), None)
+
+
+def _ids(path: Path) -> set[str] | None:
+    """The clip ids of a table, or of a feature store's index; None where there is none."""
+    import pyarrow.parquet as pq
+
+    table = path / "index.parquet" if path.is_dir() else path
+    if not table.is_file():
+        return None
+    return set(pq.ParquetFile(table).read(columns=["clip_id"]).column("clip_id").to_pylist())
+
+
+def show(made: dict[str, Any]) -> int:
+    """Print the plan."""
+    console = Console(highlight=False)
+    if made["note"]:
+        console.print(made["note"])
+    if not made["pending"]:
+        console.print(f"nothing to do: all {len(made['stages'])} stages are up to date")
+        return OK
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("stage", "", "rows", "why"):
+        table.add_column(column, overflow="fold")
+    for stage in made["stages"]:
+        what = "[green]would run[/]" if stage["runs"] else "[dim]unchanged[/]"
+        table.add_row(stage["name"], what, stage["rows"], escape("\n".join(stage["why"])))
+    console.print(table)
+    return OK

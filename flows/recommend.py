@@ -1,0 +1,86 @@
+"""Ask a registered model for music that fits a video, a sentence, or both."""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows import tracking
+from flows.environment import Environment, redact
+from flows.exits import OK, USAGE, Refusal
+from flows.workspace import Workspace
+
+
+def ask(
+    workspace: Workspace, environment: Environment, video: Path | None, text: str | None, k: int, alias: str
+) -> dict[str, Any]:
+    """Return the ranking of the model with `alias`.
+
+    Raises:
+        Refusal: nothing to ask with, no such file, not a video, no such model, MLflow does not answer.
+    """
+    if video is None and not text:
+        raise Refusal('give a VIDEO, a sentence with --text "...", or both', USAGE)
+    if video is not None and not video.is_file():
+        raise Refusal(f"{video}: {'is a folder, not a video' if video.is_dir() else 'no such file'}")
+    uri = environment.tracking(workspace)
+    number = _version(workspace, environment, alias)
+
+    import mlflow
+    import pandas as pd
+
+    row = {"video": str(video.resolve()) if video else None, "text": text or None, "k": k}
+    # Nothing of ours imports `components` here: the version brings its own.
+    with tracking.answering(uri), redirect_stdout(sys.stderr):
+        model = mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/{number}")
+        try:
+            answer = model.predict(pd.DataFrame([row]).astype({"video": "object", "text": "object"}))
+        except ValueError as error:
+            raise Refusal(str(error)) from None
+    ranking = answer.drop(columns="query").to_dict("records")
+    return {
+        "model": f"{tracking.MODEL} version {number}",
+        "alias": alias,
+        **row,
+        "ranking": [_plain(hit) for hit in ranking],
+    }
+
+
+def _version(workspace: Workspace, environment: Environment, alias: str) -> int:
+    uri = environment.tracking(workspace)
+    aliases: dict[str, Any] = {}
+    if tracking.exists(environment, workspace):
+        client = tracking.connect(environment, workspace, patient=False)
+        with tracking.answering(uri):
+            for model in client.search_registered_models(f"name = '{tracking.MODEL}'"):
+                aliases = model.aliases
+    if alias not in aliases:
+        known = f"; there is {', '.join(sorted(aliases))}" if aliases else "; run `needledrop retrain` first"
+        raise Refusal(f"no model has the alias '{alias}' at {redact(uri)}{known}")
+    return int(aliases[alias])
+
+
+def _plain(hit: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key): None if value != value else value for key, value in hit.items()}  # NaN differs from itself
+
+
+def show(answer: dict[str, Any]) -> int:
+    """Print the ranking."""
+    console = Console(highlight=False)
+    asked = " and ".join(part for part in (answer["video"], f"“{answer['text']}”" if answer["text"] else None) if part)
+    console.print(f"{answer['model']} ({answer['alias']}), for {asked}", markup=False, soft_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("rank", "score"):
+        table.add_column(column, justify="right")
+    for column in ("title", "artist", "clip", "time", "tags"):
+        table.add_column(column, overflow="fold")
+    for hit in answer["ranking"]:
+        time = f"{hit['start_s']:.1f}-{hit['end_s']:.1f} s"
+        words = (hit["title"] or "", hit["artist"] or "", hit["clip_id"][:12], time, hit["tags"])
+        table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", *map(escape, words))
+    console.print(table)
+    return OK

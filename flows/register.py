@@ -1,0 +1,175 @@
+"""Registration: from files to one model version, once, whatever is killed in between.
+
+The content digest names the result. A version with that digest means the work is done; a run with
+it that no version points to is a half one, taken away and made again. The version is created last,
+in one call that carries the digest, so it exists whole or not at all.
+"""
+
+import hashlib
+import io
+import platform
+from contextlib import redirect_stderr
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flows.digest import Digests, digests
+from flows.environment import read_environment, redact
+from flows.exits import Refusal
+from flows.graph import Graph
+from flows.results import read_metrics
+from flows.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect
+from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+DIGEST_TAG, RUN_TAG, WORKSPACE_TAG = "needledrop.digest", "needledrop.run", "needledrop.workspace"
+FLOOR_TIMES_CHANCE = 3.0
+"""A first champion's video+text R@10 must be above this many times chance, at its interval's low end."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What the registry holds for these files."""
+
+    version: int
+    new: bool
+    digest: str
+    run_id: str
+    aliases: list[str] = field(default_factory=list)
+    tracking: str = ""
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """As a person would say it."""
+        what = "registered" if self.new else "already registered"
+        names = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{self.note}"
+
+
+def can_register(graph: Graph) -> bool:
+    """Tell whether the graph makes what a model version is made of."""
+    return all(stage in graph for stage in ("training", "evaluation", "indexing"))
+
+
+def register(graph: Graph, workspace: Workspace) -> Registration:
+    """Register what the files hold, if it is not registered yet, and settle its aliases.
+
+    Call it while holding the workspace's lock.
+
+    Raises:
+        Unreachable: MLflow did not answer; the files stay, and the message says what to run later.
+        Refusal: there is nothing to register.
+    """
+    if not can_register(graph):
+        raise Refusal("dvc.yaml has no training, evaluation and indexing: nothing to register")
+    environment = read_environment()
+    uri = environment.tracking(workspace)
+    try:
+        client = connect(environment, workspace)
+        with answering(uri):
+            return _register(client, graph, workspace, redact(uri))
+    except Unreachable as error:
+        raise Unreachable(f"{error}; the results stay: run `needledrop register` later") from error.__cause__
+
+
+def _register(client: "MlflowClient", graph: Graph, workspace: Workspace, uri: str) -> Registration:
+    names = digests(graph, workspace)
+    version = find_version(client, names.content)
+    new = version is None
+    if version is None:
+        experiment = _experiment(client, workspace)
+        clear_half_runs(client, experiment, workspace_id(workspace), names.content)
+        version = _create(client, experiment, graph, workspace, names)
+    aliases, note = settle_aliases(client, version, read_metrics(graph, workspace) or {})
+    return Registration(int(version.version), new, names.content, version.tags.get(RUN_TAG, ""), aliases, uri, note)
+
+
+def find_version(client: "MlflowClient", digest: str) -> "ModelVersion | None":
+    """Return the version whose content is `digest`."""
+    found = client.search_model_versions(f"name = '{MODEL}' and tags.`{DIGEST_TAG}` = '{digest}'")
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def clear_half_runs(client: "MlflowClient", experiment: str, workspace: str, digest: str) -> int:
+    """Delete runs that a killed registration left: this workspace's unfinished ones, and those of `digest`.
+
+    The caller holds the workspace's lock and has found no version of `digest`, so none of them is in use.
+    """
+    half = client.search_runs(
+        [experiment], f"tags.`{DIGEST_TAG}` = '{digest}' and tags.`{WORKSPACE_TAG}` = '{workspace}'"
+    )
+    half += client.search_runs(
+        [experiment], f"tags.`{WORKSPACE_TAG}` = '{workspace}' and attributes.status = 'RUNNING'"
+    )
+    for run_id in {run.info.run_id for run in half}:
+        for model in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
+            client.delete_logged_model(model.model_id)
+        client.set_terminated(run_id, "KILLED")
+        client.delete_run(run_id)
+    return len(half)
+
+
+def settle_aliases(client: "MlflowClient", version: "ModelVersion", metrics: dict[str, Any]) -> tuple[list[str], str]:
+    """Point `challenger` at the version, and `champion` where there is none and the floor is passed.
+
+    Returns:
+        The version's aliases, and a note where it could not become champion.
+    """
+    note = ""
+    held = client.get_registered_model(MODEL).aliases
+    if str(held.get(CHALLENGER)) != str(version.version):
+        client.set_registered_model_alias(MODEL, CHALLENGER, version.version)
+    if CHAMPION not in held:
+        low, floor = champion_floor(metrics)
+        if low >= floor:
+            client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+        else:
+            note = f"; no champion yet: video+text R@10 is above {low:.3f} only, and {floor:.3f} is asked for"
+    aliases = client.get_registered_model(MODEL).aliases
+    return sorted(name for name, number in aliases.items() if str(number) == str(version.version)), note
+
+
+def champion_floor(metrics: dict[str, Any]) -> tuple[float, float]:
+    """The low end of video+text R@10 (video to music, tracks), and what it must reach."""
+    low = metrics["track"]["video_to_music"]["video+text"]["R@10"]["low"]
+    return float(low), FLOOR_TIMES_CHANCE * float(metrics["pool"]["chance"]["R@10"])
+
+
+def workspace_id(workspace: Workspace) -> str:
+    """A name for this workspace that tells nothing about the machine."""
+    return hashlib.sha256(f"{platform.node()}:{workspace.root}".encode()).hexdigest()[:16]
+
+
+def _experiment(client: "MlflowClient", workspace: Workspace) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    # A server knows where its artifacts go; a bare database would put them into the current folder.
+    served = client.tracking_uri.startswith(("http", "databricks"))
+    return str(client.create_experiment(EXPERIMENT, None if served else workspace.mlflow_artifacts.as_uri()))
+
+
+def _create(
+    client: "MlflowClient", experiment: str, graph: Graph, workspace: Workspace, names: Digests
+) -> "ModelVersion":
+    """Write the run, then the version."""
+    import mlflow
+
+    from flows.record import model_source, record
+
+    tags = {DIGEST_TAG: names.content, WORKSPACE_TAG: workspace_id(workspace)}
+    with mlflow.start_run(experiment_id=experiment, run_name=f"retrain {names.content[:8]}", tags=tags) as run:
+        record(client, run.info.run_id, graph, workspace, names)
+        source = model_source(graph, workspace)
+    version_tags = {f"needledrop.{key}": value for key, value in asdict(names).items()}
+    version_tags |= {DIGEST_TAG: names.content, RUN_TAG: run.info.run_id}
+    with redirect_stderr(io.StringIO()):  # it reports its steps there
+        version: ModelVersion = mlflow.register_model(source, MODEL, tags=version_tags)
+    return version

@@ -1,0 +1,200 @@
+"""The flow: check, observe, run the graph, register, and say what happened."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from prefect import State, Task, flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows.begin import begin
+from flows.environment import read_environment
+from flows.graph import Graph, load_graph
+from flows.observe import Unanswered, is_outside, observe
+from flows.processes import Processes
+from flows.register import Registration, can_register, register
+from flows.results import headline
+from flows.run_stage import StageFailed, StageResult, run_stage
+from flows.runs import Run
+from flows.terminal import Terminal
+from flows.workspace import Workspace
+
+
+@dataclass
+class Retrain:
+    """What one retrain did."""
+
+    run: str
+    stages: list[StageResult] = field(default_factory=list)
+    metrics: dict[str, Any] | None = None
+    registration: Registration | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole as plain values."""
+        return {
+            "run": self.run,
+            "stages": [result.row() for result in self.stages],
+            "metrics": self.metrics,
+            "registration": self.registration.as_json() if self.registration else None,
+        }
+
+
+_RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner()
+
+
+@flow(name="retrain", retries=0, persist_result=False, task_runner=_RUNNER)
+def retrain(root: Path, registering: bool = True, to_stderr: bool = False) -> Retrain:
+    """Bring every stage of the workspace up to date and register the model that comes of it.
+
+    Args:
+        root: the workspace.
+        registering: register the result; without it only the files are brought up to date.
+        to_stderr: show progress on standard error.
+
+    Raises:
+        Refusal: params are wrong, the workspace is busy, a stage failed, or registration did.
+    """
+    workspace = Workspace(root)
+    terminal = Terminal(to_stderr)
+    with begin(workspace) as run:
+        summary = Retrain(run.id)
+        processes = Processes(run.id)
+        try:
+            if is_outside(workspace) and (observed := observe_task(workspace)):
+                terminal.say(observed)
+            graph = load_graph(workspace.root)
+            terminal.say(_opening(graph, run))
+            run_stages(graph, workspace, run, processes, terminal, summary.stages)
+        except BaseException:
+            processes.stop()
+            raise
+        finally:
+            terminal.stages(summary.stages)
+        summary.metrics = headline(graph, workspace)
+        terminal.metrics(summary.metrics)
+        if registering and can_register(graph):
+            summary.registration = register_task(graph, workspace)
+            terminal.say("\n" + summary.registration.sentence())
+        publish(summary)
+        run.finish("finished", **summary.as_json())
+        return summary
+
+
+def _may_pass(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    try:
+        state.result()
+    except Unanswered:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+@task(
+    name="observe",
+    cache_policy=NO_CACHE,
+    retries=3,
+    retry_delay_seconds=[2, 8, 20],
+    retry_condition_fn=_may_pass,
+    persist_result=False,
+)
+def observe_task(workspace: Workspace) -> str | None:
+    """Look at a corpus outside the workspace; a bucket may need a second try."""
+    return observe(workspace)
+
+
+@task(name="register", cache_policy=NO_CACHE, retries=0, persist_result=False)
+def register_task(graph: Graph, workspace: Workspace) -> Registration:
+    """Register what the graph made; trying again when MLflow does not answer is its own matter."""
+    return register(graph, workspace)
+
+
+def run_stages(
+    graph: Graph, workspace: Workspace, run: Run, processes: Processes, terminal: Terminal, results: list[StageResult]
+) -> None:
+    """Run what is pending, each stage after its parents, independent ones side by side.
+
+    Results are appended to `results` in the order of the graph. After a failure nothing new starts
+    and what runs may end, as in `make`.
+
+    Raises:
+        StageFailed: with the words of every stage that failed.
+    """
+    done: dict[str, StageResult] = {
+        stage.name: StageResult(stage.name, "skipped", 0.0, "unchanged", None)
+        for stage in graph.stages
+        if stage.name not in graph.pending
+    }
+    waiting = [stage for stage in graph.stages if stage.name in graph.pending]
+    futures: dict[str, PrefectFuture[StageResult]] = {}
+    ended: SimpleQueue[str] = SimpleQueue()
+    failures: list[str] = []
+    running = 0
+    workers = read_environment().workers
+    try:
+        while running or (waiting and not failures):
+            ready = [stage for stage in waiting if all(parent in done for parent in stage.parents)]
+            for stage in [] if failures else ready[: workers - running]:
+                waiting.remove(stage)
+                terminal.start(stage.name, stage.reasons)
+                named = run_stage.with_options(name=stage.name, task_run_name=stage.name)
+                parents = [futures[parent] for parent in stage.parents if parent in futures]
+                future = named.submit(
+                    stage.name,
+                    workspace.root,
+                    run,
+                    processes,
+                    terminal.stage_line,
+                    return_state=False,
+                    wait_for=parents,
+                )
+                futures[stage.name] = future
+                future.add_done_callback(partial(_tell, ended, stage.name))
+                running += 1
+            name = ended.get()
+            running -= 1
+            try:
+                done[name] = futures[name].result()
+            except StageFailed as failure:
+                failures.append(str(failure))
+                terminal.say(str(failure))
+    finally:
+        results += [done[stage.name] for stage in graph.stages if stage.name in done]
+    if failures:
+        left = f"\n  not started: {', '.join(stage.name for stage in waiting)}" if waiting else ""
+        raise StageFailed("\n".join(failures) + left)
+
+
+def _tell(ended: "SimpleQueue[str]", name: str, _: PrefectFuture[StageResult]) -> None:
+    ended.put(name)
+
+
+def publish(summary: Retrain) -> None:
+    """Leave the summary in Prefect, beside the run."""
+    rows = [
+        {"stage": r.name, "outcome": r.outcome, "seconds": r.seconds, "report": r.report, "log": r.log or ""}
+        for r in summary.stages
+    ]
+    create_table_artifact(key="stages", table=rows, description="What became of each stage")
+    lines = [f"Run `{summary.run}`", ""]
+    if summary.metrics:
+        lines += ["| query | R@10 | low | high | x chance |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {m['mode']} | {m['value']:.3f} | {m['low']:.3f} | {m['high']:.3f} | {m['times_chance']:.1f} |"
+            for m in summary.metrics["modes"]
+        ]
+    if summary.registration:
+        lines += ["", summary.registration.sentence()]
+    create_markdown_artifact(key="summary", markdown="\n".join(lines), description="Result of the retrain")
+
+
+def _opening(graph: Graph, run: Run) -> str:
+    total, pending = len(graph.stages), len(graph.pending)
+    what = "nothing changed" if not pending else f"{pending} to run"
+    return f"run {run.id}: {total} stages, {what}"

@@ -1,0 +1,76 @@
+"""How things stand: the last run, what is out of date, which versions hold the aliases."""
+
+from typing import Any
+
+from rich.console import Console
+
+from flows import tracking
+from flows.environment import Environment, redact
+from flows.exits import OK, Refusal
+from flows.graph import load_graph
+from flows.lock import holder
+from flows.runs import read_runs
+from flows.workspace import Workspace
+
+
+def look(workspace: Workspace, environment: Environment) -> dict[str, Any]:
+    """Collect the state; what cannot be reached is said, not raised."""
+    runs = read_runs(workspace)
+    busy = holder(workspace)
+    last = runs[0] if runs else None
+    if last and last["state"] == "running" and busy is None:
+        last = last | {"state": "killed"}
+    try:
+        pending: list[str] | str = list(load_graph(workspace.root).pending)
+    except Refusal as error:
+        pending = str(error)
+    return {"busy": busy, "last_run": last, "pending": pending, "models": _models(workspace, environment)}
+
+
+def _models(workspace: Workspace, environment: Environment) -> dict[str, Any]:
+    uri = redact(environment.tracking(workspace))
+    if not tracking.exists(environment, workspace):
+        return {"tracking": uri, "versions": 0, "aliases": {}}
+    try:
+        client = tracking.connect(environment, workspace, patient=False)
+        with tracking.answering(uri):
+            versions = client.search_model_versions(f"name = '{tracking.MODEL}'")
+            found = client.search_registered_models(f"name = '{tracking.MODEL}'")
+    except Refusal as error:
+        return {"tracking": uri, "error": str(error)}
+    aliases = {name: int(number) for model in found for name, number in model.aliases.items()}
+    return {"tracking": uri, "versions": len(versions), "aliases": aliases}
+
+
+def show(now: dict[str, Any]) -> int:
+    """Print the state."""
+    console = Console(highlight=False, soft_wrap=True)
+    if now["busy"]:
+        console.print(f"busy: process {now['busy']['pid']} ({now['busy']['command']}) since {now['busy']['since']}")
+    last = now["last_run"]
+    if last is None:
+        console.print("last run: none yet; start with `needledrop retrain`")
+    else:
+        console.print(f"last run: {last['id']} {last['state']}, started {last['started']}")
+        for stage in last["stages"]:
+            console.print(
+                f"  {stage['name']:<22} {stage['outcome']:<9} {stage['seconds']:>7.1f} s  {stage['report']}",
+                markup=False,
+            )
+        if last.get("error"):
+            console.print(f"  error: {last['error']}", markup=False)
+    pending = now["pending"]
+    if isinstance(pending, str):
+        console.print(f"stages:   {pending}", markup=False)
+    else:
+        console.print(f"stages:   {'all up to date' if not pending else 'out of date: ' + ', '.join(pending)}")
+    models = now["models"]
+    console.print(f"models:   {models['tracking']}", markup=False)
+    if "error" in models:
+        console.print(f"  {models['error']}", markup=False)
+    elif not models["versions"]:
+        console.print("  none registered")
+    else:
+        held = ", ".join(f"{name} is version {number}" for name, number in sorted(models["aliases"].items()))
+        console.print(f"  {models['versions']} versions; {held or 'no aliases'}")
+    return OK

@@ -1,0 +1,103 @@
+"""The way to MLflow: where it is, whether it answers, and in few words when it does not."""
+
+import logging
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flows.environment import Environment, redact
+from flows.exits import Refusal
+from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "needledrop"
+MODEL = "needledrop"
+
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+_PAUSES_S = (1.0, 3.0, 6.0)  # between tries; the last try follows the last pause
+_CONNECT_S = 3.0
+
+
+class Unreachable(Refusal):
+    """MLflow does not answer, or refuses."""
+
+
+def connect(environment: Environment, workspace: Workspace, patient: bool = True) -> "MlflowClient":
+    """Return a client of the tracking store in force, once it answers.
+
+    Args:
+        environment: may name a server; the default is a database in the workspace.
+        workspace: the workspace.
+        patient: try again, with growing pauses, for about ten seconds.
+
+    Raises:
+        Unreachable: nothing answers at the address.
+    """
+    uri = environment.tracking(workspace)
+    if problem := connection_problem(uri):
+        for pause in _PAUSES_S if patient else ():
+            time.sleep(pause)
+            problem = connection_problem(uri)
+            if problem is None:
+                break
+        if problem:
+            raise Unreachable(f"MLflow at {redact(uri)} does not answer ({problem})")
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    import mlflow
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with answering(uri):
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        if environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+        return mlflow.MlflowClient(uri, uri)
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn MLflow's and the network's errors into one line that names the server."""
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
+        raise Unreachable(f"MLflow at {redact(uri)}: {_short(error)}") from error
+
+
+def exists(environment: Environment, workspace: Workspace) -> bool:
+    """Tell whether the tracking store exists already: a look must not create a database."""
+    return environment.tracking_uri is not None or workspace.mlflow_database.exists()
+
+
+def connection_problem(uri: str) -> str | None:
+    """Why no connection can be made to the host of `uri`; None when it can, or when there is no host."""
+    parts = urlsplit(uri)
+    if not parts.hostname:
+        return None
+    try:
+        port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+        if port is None:
+            return None
+        socket.create_connection((parts.hostname, port), timeout=_CONNECT_S).close()
+    except ValueError:
+        return "its port is not a number"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:297] + "..."

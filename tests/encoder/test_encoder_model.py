@@ -1,0 +1,165 @@
+"""What must hold of the model whatever its weights are."""
+
+import numpy as np
+import pytest
+import torch
+
+from components.encoder.model import TrimodalModel
+from components.encoder.params import EncoderSection
+from components.modalities import MODALITIES, MUSIC, TEXT, VIDEO
+from components.settings import ParamsError, parse_section
+
+DIMS = {VIDEO: 7, TEXT: 11, MUSIC: 9}
+PLAIN = {
+    "width": 16, "layers": 1, "heads": 2, "feedforward": 32, "embedding_dims": 12, "dropout": 0.1,
+    "input_dropout": 0.1, "input_noise": 0.1, "input_limit": 5.0, "fusion": {"kind": "transformer", "layers": 1},
+    "loss": {"kind": "infonce", "initial_temperature": 0.1, "lowest_temperature": 0.01},
+}  # fmt: skip
+
+
+def make_model(**changes: object) -> TrimodalModel:
+    torch.manual_seed(0)
+    return TrimodalModel(EncoderSection.model_validate(PLAIN | changes), DIMS).eval()
+
+
+def make_batch(clips: int = 6, segments: int = 5) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    torch.manual_seed(1)
+    lengths = torch.arange(clips) % segments + 1
+    mask = torch.arange(segments)[None, :] < lengths[:, None]
+    return {m: (torch.randn(clips, segments, DIMS[m]) * mask[:, :, None], mask) for m in MODALITIES}
+
+
+FUSIONS = [{"kind": "transformer", "layers": 2}, {"kind": "mean"}]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_embeddings_are_unit_vectors(fusion: dict[str, object]) -> None:
+    query, music = make_model(fusion=fusion)(make_batch())
+    for embedding in (query, music):
+        assert embedding.shape == (6, 12)
+        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(6))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_padding_does_not_change_an_embedding(fusion: dict[str, object]) -> None:
+    model, batch = make_model(fusion=fusion), make_batch()
+    padded = {}
+    for m, (x, mask) in batch.items():
+        # Padding holds rubbish on purpose: only the mask may decide.
+        padded[m] = (
+            torch.cat([x, torch.full((6, 4, DIMS[m]), 1e3)], dim=1),
+            torch.cat([mask, mask.new_zeros(6, 4)], dim=1),
+        )
+    for a, b in zip(model(batch), model(padded), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-6, rtol=0)
+
+
+def test_the_rest_of_the_batch_does_not_change_an_embedding() -> None:
+    model, batch = make_model(), make_batch()
+    together = model(batch)
+    for row in range(6):
+        alone = model({m: (x[row : row + 1], mask[row : row + 1]) for m, (x, mask) in batch.items()})
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a[row : row + 1], b, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_dropped_text_is_no_text_to_the_last_bit(fusion: dict[str, object]) -> None:
+    model, batch = make_model(fusion=fusion), make_batch()
+    text, mask = batch[TEXT]
+    dropped = model.query({VIDEO: batch[VIDEO], TEXT: (text, torch.zeros_like(mask))})
+    assert torch.equal(dropped, model.query({VIDEO: batch[VIDEO]}))
+
+
+def test_dropping_some_texts_leaves_the_others_alone() -> None:
+    model, batch = make_model(), make_batch()
+    text, mask = batch[TEXT]
+    partly = mask.clone()
+    partly[::2] = False
+    mixed = model.query({VIDEO: batch[VIDEO], TEXT: (text, partly)})
+    torch.testing.assert_close(mixed[1::2], model.query(batch)[1::2], atol=2e-6, rtol=0)
+    torch.testing.assert_close(mixed[::2], model.query({VIDEO: batch[VIDEO]})[::2], atol=2e-6, rtol=0)
+
+
+def test_each_modality_alone_makes_a_query() -> None:
+    model, batch = make_model(), make_batch()
+    seen, read, both = (model.query({m: batch[m] for m in given}) for given in ((VIDEO,), (TEXT,), (VIDEO, TEXT)))
+    assert not torch.allclose(seen, read)
+    assert not torch.allclose(seen, both)
+    with pytest.raises(ValueError, match="neither"):
+        model.query({MUSIC: batch[MUSIC]})
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_gradient_reaches_every_weight(fusion: dict[str, object]) -> None:
+    model, batch = make_model(fusion=fusion).train(), make_batch()
+    model.loss(*model(batch), torch.arange(6)).backward()
+    still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert still == []
+
+
+def test_gradient_is_finite_when_samples_lack_a_modality() -> None:
+    model, batch = make_model().train(), make_batch()
+    mask = batch[TEXT][1].clone()
+    mask[:3] = False
+    batch[TEXT] = (batch[TEXT][0].requires_grad_(), mask)
+    model.loss(*model(batch), torch.arange(6)).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert batch[TEXT][0].grad is not None
+    assert not batch[TEXT][0].grad[:3].any()
+
+
+def test_order_of_segments_matters_but_only_as_position() -> None:
+    model, batch = make_model(), make_batch()
+    x, mask = batch[MUSIC][0].clone(), torch.ones_like(batch[MUSIC][1])
+    assert not torch.allclose(model.music((x, mask)), model.music((x.flip(1), mask)))
+
+
+def test_inputs_are_standardised_and_constants_vanish() -> None:
+    model, batch = make_model(), make_batch()
+    stretch, shift = torch.rand(DIMS[MUSIC]) * 10 + 1, torch.randn(DIMS[MUSIC])
+    x, mask = batch[MUSIC]
+    before = model.music((x, mask))
+    model.towers[MUSIC].standardise.set(shift, stretch)
+    torch.testing.assert_close(model.music((x * stretch + shift, mask)), before, atol=1e-5, rtol=0)
+    constant = torch.full((DIMS[MUSIC],), 3.0)
+    model.towers[MUSIC].standardise.set(constant, torch.zeros(DIMS[MUSIC]))
+    assert not model.towers[MUSIC].standardise(constant + 7.0).any()
+
+
+def test_a_wild_input_is_clipped() -> None:
+    model, batch = make_model(), make_batch()
+    x, mask = batch[MUSIC]
+    assert torch.equal(model.music((x.sign() * 1e4, mask)), model.music((x.sign() * 1e3, mask)))
+
+
+def test_numpy_in_numpy_out_and_mode_is_restored() -> None:
+    model, batch = make_model().train(), make_batch()
+    arrays = {m: (x.numpy(), mask.numpy()) for m, (x, mask) in batch.items()}
+    query = model.embed_query(video=arrays[VIDEO], text=arrays[TEXT])
+    assert query.dtype == np.float32
+    assert model.training
+    np.testing.assert_array_equal(query, model.eval().query(batch).detach().numpy())
+    np.testing.assert_array_equal(model.embed_music(arrays[MUSIC]), model.music(batch[MUSIC]).detach().numpy())
+    with pytest.raises(ValueError, match=r"video features have shape .* expects \(clips, segments, 7\)"):
+        model.embed_query(video=arrays[TEXT])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": 3}, "encoder: heads 3 must divide width 16"),
+        ({"fusion": {"kind": "magic"}}, "encoder.fusion"),
+        ({"width": "wide"}, "encoder.width"),
+        ({"widht": 16}, "encoder.widht: unknown key"),
+        (
+            {"loss": {"kind": "infonce", "initial_temperature": 0.001, "lowest_temperature": 0.01}},
+            "loss.initial_temperature 0.001 is below",
+        ),
+    ],
+)
+def test_wrong_params_name_the_key(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        parse_section(EncoderSection, "encoder", {"encoder": PLAIN | changes})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,113 @@
+"""Toy workspaces (a few trivial stages, real params.yaml), one Prefect server and one MLflow store per session."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+
+MakeToy = Callable[[str], Workspace]
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# Two independent branches between a first and a last stage; each stage writes what it says.
+DIAMOND = """
+stages:
+  first:
+    desc: the first
+    cmd: echo making first && cp in.txt first.txt && echo "first, 1 row"
+    deps: [in.txt]
+    outs: [first.txt]
+  branch:
+    foreach: {left: {word: l}, right: {word: r}}
+    do:
+      cmd: cat first.txt > ${key}.txt && echo ${item.word} >> ${key}.txt
+      deps: [first.txt]
+      params: [training.steps]
+      outs: ["${key}.txt"]
+  last:
+    cmd: cat left.txt right.txt > last.txt && echo "last, 4 rows"
+    deps: [left.txt, right.txt]
+    outs: [last.txt]
+"""
+
+
+def gone(pid: int, within_s: float = 10.0) -> bool:
+    """Tell whether a process ends in time; one that only waits to be collected has ended."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.fixture(scope="session")
+def empty_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that DVC knows as a project, with the real params.yaml."""
+    from dvc.repo import Repo
+
+    folder = tmp_path_factory.mktemp("project")
+    Repo.init(str(folder), no_scm=True).close()
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "in.txt").write_text("input\n")
+    return folder
+
+
+@pytest.fixture
+def toy(empty_project: Path, tmp_path: Path) -> MakeToy:
+    """Make a workspace around the given dvc.yaml."""
+
+    def make(graph: str) -> Workspace:
+        folder = tmp_path / "workspace"
+        shutil.copytree(empty_project, folder)
+        (folder / "dvc.yaml").write_text(graph)
+        return Workspace(folder)
+
+    return make
+
+
+@pytest.fixture
+def cli(clean_environment: dict[str, str]) -> Cli:
+    """Run `needledrop` in another process."""
+
+    def run(*words: str, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "flows.cli", *words]
+        return subprocess.run(
+            command, cwd=cwd, env=clean_environment | more, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def clean_environment() -> dict[str, str]:
+    """The environment of a user who has set nothing, with our code importable."""
+    ours = {
+        name: value for name, value in os.environ.items() if not name.startswith(("NEEDLEDROP_", "MLFLOW_", "AWS_"))
+    }
+    return ours | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one Prefect server for all tests; other processes may use it too."""
+    from flows.environment import prepare
+
+    prepare(Workspace(tmp_path_factory.mktemp("prefect")))
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(PREFECT_API_URL.value())

@@ -1,0 +1,117 @@
+"""Writes what a retrain would leave behind: small, random, and in the real formats."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+
+from components import tables
+from components.encoder.model import TrimodalModel
+from components.encoder.serialise import load_model, save_model
+from components.features.extractor import build_extractor
+from components.indexing.catalogue import write_catalogue
+from components.modalities import MODALITIES, TAG_GROUPS
+from components.params import read_all
+from components.store import FeatureStore, update_store
+from flows.graph import Graph
+from flows.workspace import Workspace
+
+CLIPS = 12
+SPLITS = ("train", "train", "val", "test")
+
+
+def write_results(graph: Graph, workspace: Workspace) -> None:
+    """Write every file that registration reads, and a dvc.lock that knows them."""
+
+    def path(stage: str, argument: str) -> Path:
+        found = workspace.root / graph[stage].argument(argument)
+        found.parent.mkdir(parents=True, exist_ok=True)
+        return found
+
+    params = read_all(workspace.root / "params.yaml")
+    draw = np.random.default_rng(0)
+    ids = [f"clip-{number:02d}" for number in range(CLIPS)]
+    manifest = [_clip(clip_id, SPLITS[number % 4]) for number, clip_id in enumerate(ids)]
+    tables.write_rows(path("indexing", "manifest"), manifest, tables.MANIFEST)
+    tags = [{"group": group, "name": f"{group}-1", "probability": 0.9} for group in TAG_GROUPS]
+    tables.write_rows(path("indexing", "tags"), [{"clip_id": clip_id, "tags": tags} for clip_id in ids], tables.TAGS)
+    tables.write_rows(path("captioning", "captions"), [_caption(clip_id) for clip_id in ids], tables.CAPTIONS)
+
+    dims, specs = {}, {}
+    for modality in MODALITIES:
+        spec = build_extractor(params.features, modality).spec()
+        dims[modality] = spec["dims"]
+
+        def compute(wanted: list[str], spec: dict[str, Any] = spec) -> Any:
+            return ((clip_id, draw.normal(size=(min(2, spec["max_segments"]), spec["dims"]))) for clip_id in wanted)
+
+        folder = path("training", modality)
+        update_store(folder, spec, [(clip_id, clip_id) for clip_id in ids], compute, 100)
+        specs[modality] = FeatureStore.open(folder).digest
+
+    torch.manual_seed(0)
+    for folder in (
+        path("training", "model"),
+        path("indexing", "index"),
+        path("evaluation", "plots"),
+        path("validate", "docs"),
+    ):
+        folder.mkdir(parents=True)
+    save_model(path("training", "model"), TrimodalModel(params.encoder, dims), specs)
+    loaded = load_model(path("training", "model"))
+    vectors = draw.normal(size=(CLIPS, params.encoder.embedding_dims)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = [
+        {key: clip[key] for key in ("clip_id", "track_id", "artist", "title", "uri", "start_s", "end_s", "split")}
+        | {"tags": ["genres:genres-1"]}
+        for clip in manifest
+    ]
+    write_catalogue(path("indexing", "index"), rows, vectors, {"model": loaded.digest}, params.indexing)
+
+    history = [
+        {"step": step, "name": name, "value": 1.0 / (1 + step)}
+        for step in (0, 25, 50)
+        for name in ("train.loss", "val.MRR")
+    ]
+    pq.write_table(pa.Table.from_pylist(history), path("training", "history"))
+    path("evaluation", "metrics").write_text(json.dumps(_metrics()))
+    pq.write_table(pa.table({"clip_id": ids, "rank": list(range(CLIPS))}), path("evaluation", "ranks"))
+    (path("evaluation", "plots") / "recall.png").write_bytes(b"picture")
+    (path("validate", "docs") / "index.html").write_text("<html>")
+
+    outs = [(stage, out) for stage in ("ingest", "training", "evaluation", "indexing") for out in graph[stage].outputs]
+    lock: dict[str, Any] = {"schema": "2.0", "stages": {stage: {"cmd": "x", "outs": []} for stage, _ in outs}}
+    for stage, out in outs:
+        lock["stages"][stage]["outs"].append({"path": out, "hash": "md5", "md5": "0" * 32, "size": 1})
+    (workspace.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+
+def _clip(clip_id: str, split: str) -> dict[str, Any]:
+    filled = {"string": clip_id, "int64": 1, "double": 10.0}
+    return {field.name: filled[str(field.type)] for field in tables.MANIFEST} | {
+        "clip_id": clip_id,
+        "split": split,
+        "start_s": 0.0,
+    }
+
+
+def _caption(clip_id: str) -> dict[str, Any]:
+    return {
+        "clip_id": clip_id, "text": "calm piano piece", "kind": "tags", "tag_digest": "0", "seed": 0, "attempts": 1, "verdict": "ok",
+    }  # fmt: skip
+
+
+def _metrics() -> dict[str, Any]:
+    measured = {name: {"value": 0.7, "low": 0.6, "high": 0.8} for name in ("R@1", "R@5", "R@10", "MedR", "MRR")}
+    modes = dict.fromkeys(("video", "text", "video+text"), measured)
+    level = {"video_to_music": modes, "music_to_video": modes}
+    return {
+        "pool": {"size": 200, "queries": 200, "chance": {"R@1": 0.005, "R@5": 0.025, "R@10": 0.05, "MedR": 100.5}},
+        "track": level, "segment": level, "oracle": dict.fromkeys(modes, measured),
+        "ratio_to_oracle": {mode: {"R@10": 1.0} for mode in modes},
+    }  # fmt: skip

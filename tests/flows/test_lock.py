@@ -1,0 +1,75 @@
+"""The workspace's lock: one holder, named; free as soon as it dies."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.exits import BUSY
+from flows.lock import Busy, hold, holder
+from flows.workspace import Workspace
+
+from .conftest import ROOT
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from flows.lock import hold
+from flows.workspace import Workspace
+with hold(Workspace(Path(sys.argv[1])), wait=True):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def other(folder: Path, seconds: float) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), str(seconds)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_command_is_told_who_works_and_since_when(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    first = other(tmp_path, 300)
+    try:
+        with pytest.raises(Busy, match=rf"process {first.pid} .* since 20\d\d-") as busy, hold(workspace):
+            pass
+        assert busy.value.code == BUSY == 5
+        who = holder(workspace)
+        assert who is not None and who["pid"] == first.pid
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+    with hold(workspace):  # a kill -9 leaves nothing to clean
+        pass
+
+
+def test_waiting_ends_when_the_holder_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = other(tmp_path, 0.5)
+    with hold(Workspace(tmp_path), wait=True):
+        assert first.wait() == 0
+    assert f"waiting: process {first.pid}" in capsys.readouterr().err
+
+
+def test_the_flow_may_hold_what_the_command_line_holds(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert holder(workspace) is None
+    with hold(workspace), hold(workspace):
+        pass
+    assert holder(workspace) is None
+
+
+def test_a_failure_frees_it(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(RuntimeError), hold(workspace):
+        raise RuntimeError
+    assert holder(workspace) is None

@@ -1,0 +1,268 @@
+"""Registration on small real artifacts: once per content, whole or not at all, and loadable anywhere."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from flows import register as registering
+from flows.environment import prepare
+from flows.graph import Graph, load_graph
+from flows.register import DIGEST_TAG, Registration, champion_floor, register
+from flows.tracking import Unreachable
+from flows.workspace import Workspace
+
+from .conftest import ROOT
+from .results import write_results
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_project: Path) -> tuple[Workspace, Graph]:
+    """A workspace as a retrain leaves it, with a dozen clips and random weights; and an empty MLflow store."""
+    folder = tmp_path_factory.mktemp("finished") / "workspace"
+    shutil.copytree(empty_project, folder)
+    shutil.copytree(ROOT / "components", folder / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    workspace = Workspace(folder)
+    graph = load_graph(folder)
+    write_results(graph, workspace)
+    from flows.environment import read_environment
+    from flows.tracking import connect
+
+    prepare(workspace)
+    connect(read_environment(), workspace).search_experiments()
+    return workspace, graph
+
+
+@pytest.fixture
+def workspace(
+    finished: tuple[Workspace, Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workspace]:
+    """A copy of its own; the report, which takes seconds, is left out where a test does not ask for it."""
+    shutil.copytree(finished[0].root, tmp_path / "workspace")
+    monkeypatch.setattr(
+        "flows.report.write_report", lambda path, *_: path.parent.mkdir(exist_ok=True) or path.write_text("<html>")
+    )
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    yield Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def graph(finished: tuple[Workspace, Graph]) -> Graph:
+    return finished[1]
+
+
+def client(workspace: Workspace) -> Any:
+    from flows.environment import read_environment
+    from flows.tracking import connect
+
+    return connect(read_environment(), workspace)
+
+
+def versions(workspace: Workspace) -> list[int]:
+    return sorted(int(version.version) for version in client(workspace).search_model_versions("name = 'needledrop'"))
+
+
+def live_runs(workspace: Workspace) -> list[Any]:
+    mlflow = client(workspace)
+    return list(mlflow.search_runs([mlflow.get_experiment_by_name("needledrop").experiment_id]))
+
+
+def test_the_first_good_model_is_champion_and_the_run_holds_what_it_takes(workspace: Workspace, graph: Graph) -> None:
+    done = register(graph, workspace)
+    assert (done.version, done.new, done.aliases) == (1, True, ["challenger", "champion"])
+    mlflow = client(workspace)
+    run = mlflow.get_run(done.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags[DIGEST_TAG] == done.digest and run.data.tags["mlflow.source.git.commit"]
+    assert run.data.params["training.text_dropout"] == str(
+        yaml.safe_load((ROOT / "params.yaml").read_text())["training"]["text_dropout"]
+    )
+    assert run.data.metrics["track.video_to_music.video-and-text.R10.low"] == 0.6
+    assert [point.step for point in mlflow.get_metric_history(done.run_id, "train.loss")] == [0, 25, 50]
+    assert len(run.data.metrics) < 150
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "manifest" and dataset.dataset.digest == "0" * 32
+    names = {
+        item.path
+        for folder in ("", "evaluation", "plots", "reports", "reference")
+        for item in mlflow.list_artifacts(done.run_id, folder)
+    }
+    assert names >= {
+        "dvc.lock", "params.yaml", "environment.txt", "validate-docs", "evaluation/metrics.json", "evaluation/ranks.parquet",
+        "evaluation/summary.json", "plots/recall.png", "reports/corpus.html", "reference/clips.parquet", "reference/basis.safetensors",
+    }  # fmt: skip
+
+
+def test_the_same_content_is_registered_once_and_new_content_again(workspace: Workspace, graph: Graph) -> None:
+    first, again = register(graph, workspace), register(graph, workspace)
+    assert (again.version, again.new, again.digest) == (first.version, False, first.digest)
+    assert versions(workspace) == [1] and len(live_runs(workspace)) == 1
+
+    params = workspace.root / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("resamples: ", "resamples: 1", 1))
+    second = register(graph, workspace)
+    assert (second.version, second.new, second.aliases) == (2, True, ["challenger"])
+    params.write_text(before)
+    assert register(graph, workspace).aliases == ["challenger", "champion"], "challenger is what the files hold"
+
+
+def test_a_model_below_the_floor_is_no_champion(workspace: Workspace, graph: Graph) -> None:
+    path = workspace.root / graph["evaluation"].argument("metrics")
+    metrics = json.loads(path.read_text())
+    metrics["track"]["video_to_music"]["video+text"]["R@10"]["low"] = 3 * metrics["pool"]["chance"]["R@10"] - 0.001
+    low, floor = champion_floor(metrics)
+    assert low < floor
+    path.write_text(json.dumps(metrics))
+    done = register(graph, workspace)
+    assert done.aliases == ["challenger"] and "no champion yet" in done.sentence()
+
+
+STEPS = {
+    "as the run starts": "flows.record.log_params",
+    "before the model": "flows.record.model_source",
+    "inside the model": "mlflow.tracking.MlflowClient.finalize_logged_model",
+    "before the version": "mlflow.register_model",
+    "before the aliases": "flows.register.settle_aliases",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_any_step_then_again_gives_one_version(
+    workspace: Workspace, graph: Graph, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = os.fork()
+    if child == 0:  # dies as by kill -9: nothing is cleaned up
+        monkeypatch.setattr(STEPS[step], lambda *_, **__: os._exit(9))
+        register(graph, workspace)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    done = register(graph, workspace)
+    assert (done.version, done.new) == (1, step != "before the aliases")
+    assert done.aliases == ["challenger", "champion"]
+    assert versions(workspace) == [1]
+    (run,) = live_runs(workspace)
+    assert (run.info.run_id, run.info.status) == (done.run_id, "FINISHED")
+    mlflow = client(workspace)
+    models = mlflow.search_logged_models([run.info.experiment_id])
+    assert [model.source_run_id for model in models] == [done.run_id]
+
+
+def test_a_server_that_does_not_answer_is_tried_again_and_then_named(
+    workspace: Workspace, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("flows.tracking.time.sleep", pauses.append)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    with pytest.raises(Unreachable, match="`needledrop register` later") as refusal:
+        register(graph, workspace)
+    assert refusal.value.code == 1
+    assert len(pauses) == 3 and 5 < sum(pauses) < 20
+    assert "127.0.0.1:9" in str(refusal.value) and "secret" not in str(refusal.value)
+
+
+ELSEWHERE = """
+import json, sys
+import mlflow, pandas as pd
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/needledrop@champion")
+import components
+answer = model.predict(pd.DataFrame([{"text": "calm piano", "k": 3}, {"text": "loud drums", "k": 2}]))
+print(json.dumps({"code": components.__file__, "rows": answer.to_dict("records")}))
+"""
+
+
+def test_the_model_answers_in_another_process_from_an_empty_folder(
+    workspace: Workspace, graph: Graph, tmp_path: Path, clean_environment: dict[str, str]
+) -> None:
+    done: Registration = register(graph, workspace)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    del clean_environment["PYTHONPATH"]
+    uri = f"sqlite:///{workspace.mlflow_database}"
+    found = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, uri],
+        cwd=empty,
+        env=clean_environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+    answer = json.loads(found.stdout.splitlines()[-1])
+    assert "mlartifacts" in answer["code"], "the version brings its own code"
+    assert [(row["query"], row["rank"]) for row in answer["rows"]] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+    scores = [row["score"] for row in answer["rows"] if row["query"] == 0]
+    assert scores == sorted(scores, reverse=True)
+
+    words = ["recommend", "--text", "calm piano", "-k", "3", "--json"]
+    command = [sys.executable, "-m", "flows.cli", *words]
+    asked = subprocess.run(
+        command,
+        cwd=workspace.root,
+        env=clean_environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr[-2000:]
+    said = json.loads(asked.stdout)
+    assert said["model"] == f"needledrop version {done.version}"
+    assert [(row["clip_id"], row["score"]) for row in said["ranking"]] == [
+        (row["clip_id"], row["score"]) for row in answer["rows"] if row["query"] == 0
+    ]
+
+
+def test_the_digest_covers_code_params_and_files(workspace: Workspace, graph: Graph) -> None:
+    from flows.digest import digests
+
+    first = digests(graph, workspace)
+    assert digests(graph, workspace) == first
+    (workspace.root / "components/modalities.py").open("a").write("\n# changed\n")
+    assert digests(graph, workspace).content != first.content
+    assert digests(graph, workspace).params == first.params
+
+
+def test_the_report_compares_with_the_champion_on_its_axes(workspace: Workspace, graph: Graph, tmp_path: Path) -> None:
+    from flows.reference import (
+        clip_features,
+        describe_corpus,
+        fit_basis,
+        read_reference,
+        with_components,
+        write_reference,
+    )
+
+    table, stores = describe_corpus(graph, workspace)
+    assert set(table.columns) == {"clip_id", "split", "duration_s", "caption_words", "genres", "moods", "instruments"}
+    assert table["caption_words"].tolist() == [3] * len(table)
+    bases = {
+        name: fit_basis(clip_features(store, list(table["clip_id"])), store.digest) for name, store in stores.items()
+    }
+    full = with_components(table, stores, bases)
+    write_reference(tmp_path / "reference", full, bases)
+    read, again = read_reference(tmp_path / "reference")
+    assert read["music_1"].tolist() == pytest.approx(full["music_1"].tolist())
+    assert with_components(table, stores, again)["video_2"].tolist() == pytest.approx(full["video_2"].tolist())
+    np.testing.assert_allclose(full["music_1"].mean(), 0, atol=1e-4)
+    other = {
+        "music": type(bases["music"])(
+            "another extractor", bases["music"].mean, bases["music"].scale, bases["music"].axes
+        )
+    }
+    assert "music_1" not in with_components(table, stores, other).columns, "another extractor is not drift"
+
+
+def test_nothing_is_registered_from_files_that_were_never_made(workspace: Workspace, graph: Graph) -> None:
+    (workspace.root / "dvc.lock").unlink()
+    with pytest.raises(registering.Refusal, match="needledrop retrain"):
+        register(graph, workspace)

@@ -1,0 +1,141 @@
+"""The flow on toy graphs: order, skipping, failure, interruption, and recovery from a kill -9."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.run_stage import StageFailed
+from flows.runs import read_runs
+from flows.workspace import Workspace
+
+from .conftest import DIAMOND, Cli, gone
+
+MakeToy = Callable[[str], Workspace]
+
+SLOW = """
+stages:
+  slow:
+    cmd: echo $$ > pid; if [ -e in.txt ]; then sleep 300; fi; echo > slow.txt
+    outs: [slow.txt]
+"""
+BROKEN = """
+stages:
+  bad: {cmd: "echo 'error: row 3 is wrong'; exit 1", outs: [bad.txt]}
+  after: {cmd: cp bad.txt after.txt, deps: [bad.txt], outs: [after.txt]}
+"""
+
+
+def outcomes(workspace: Workspace, prefect_server: str) -> dict[str, str]:
+    from flows.retrain import retrain
+
+    return {result.name: result.outcome for result in retrain(workspace.root).stages}
+
+
+def test_a_run_then_nothing_then_only_what_changed(
+    toy: MakeToy, prefect_server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = toy(DIAMOND)
+    assert outcomes(workspace, prefect_server) == dict.fromkeys(["first", "branch@left", "branch@right", "last"], "ran")
+    assert (workspace.root / "last.txt").read_text() == "input\nl\ninput\nr\n"
+    shown = capsys.readouterr().out
+    assert "first | making first" in shown and "last, 4 rows" in shown
+
+    assert set(outcomes(workspace, prefect_server).values()) == {"skipped"}
+    assert not list((workspace.runs / read_runs(workspace)[0]["id"]).glob("*.log")), "nothing was started"
+
+    (workspace.root / "right.txt").unlink()
+    assert outcomes(workspace, prefect_server) == {
+        "first": "skipped", "branch@left": "skipped", "branch@right": "restored", "last": "skipped",
+    }  # fmt: skip
+
+
+def test_the_lock_file_is_that_of_dvc_alone(toy: MakeToy, prefect_server: str, tmp_path: Path) -> None:
+    by_flow = toy(DIAMOND)
+    outcomes(by_flow, prefect_server)
+    found = yaml.safe_load((by_flow.root / "dvc.lock").read_text())
+    (by_flow.root / "dvc.lock").unlink()
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--force", "-q"], cwd=by_flow.root, check=True)
+    assert yaml.safe_load((by_flow.root / "dvc.lock").read_text()) == found
+
+
+def test_after_a_failure_nothing_that_depends_on_it_starts(toy: MakeToy, prefect_server: str) -> None:
+    workspace = toy(BROKEN)
+    with pytest.raises(StageFailed, match=r"(?s)error: row 3 is wrong.*not started: after"):
+        outcomes(workspace, prefect_server)
+    (run,) = read_runs(workspace)
+    assert run["state"] == "failed"
+    assert [stage["name"] for stage in run["stages"]] == ["bad"]
+
+
+def start(workspace: Workspace, environment: dict[str, str], server: str) -> tuple["subprocess.Popen[str]", int]:
+    """Start a retrain in another process; return it and the pid of its slow stage, once that runs."""
+    command = [sys.executable, "-m", "flows.cli", "retrain"]
+    process = subprocess.Popen(
+        command,
+        cwd=workspace.root,
+        env=environment | {"PREFECT_API_URL": server},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for _ in range(1200):
+        if (workspace.root / "pid").exists() and (text := (workspace.root / "pid").read_text().strip()):
+            return process, int(text)
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("the slow stage did not start")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_polite_signal_stops_the_stage_too(
+    toy: MakeToy, prefect_server: str, clean_environment: dict[str, str], number: signal.Signals
+) -> None:
+    workspace = toy(SLOW)
+    process, stage = start(workspace, clean_environment, prefect_server)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.rstrip().endswith("error: interrupted") and "Traceback" not in output
+    assert gone(stage)
+    assert read_runs(workspace)[0]["state"] == "interrupted"
+
+
+def test_the_next_run_clears_up_after_a_kill_9(
+    toy: MakeToy, prefect_server: str, clean_environment: dict[str, str], cli: Cli
+) -> None:
+    workspace = toy(SLOW)
+    process, stage = start(workspace, clean_environment, prefect_server)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not gone(stage, within_s=0.2), "the stage is in a session of its own"
+    (workspace.root / "in.txt").unlink()
+    rwlock = workspace.root / ".dvc/tmp/rwlock"
+    assert json.loads(rwlock.read_text())["write"], "the killed dvc left its entry"
+    done = cli("retrain", "--json", cwd=workspace.root, PREFECT_API_URL=prefect_server)
+    assert done.returncode == 0, done.stderr
+    assert [row["outcome"] for row in json.loads(done.stdout)["stages"]] == ["ran"]
+    assert gone(stage)
+    assert [run["state"] for run in read_runs(workspace)] == ["finished", "killed"]
+
+
+def test_a_second_retrain_is_busy(
+    toy: MakeToy, prefect_server: str, clean_environment: dict[str, str], cli: Cli
+) -> None:
+    workspace = toy(SLOW)
+    process, _ = start(workspace, clean_environment, prefect_server)
+    try:
+        second = cli("retrain", "--json", cwd=workspace.root)
+        assert second.returncode == 5
+        assert f"process {process.pid}" in second.stderr
+        assert json.loads(second.stdout)["code"] == 5
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)

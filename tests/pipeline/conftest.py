@@ -1,0 +1,91 @@
+"""Whole pipelines on a small rendered corpus, each in its own copy of the project."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL: dict[str, dict[str, Any]] = {
+    "corpus": {"clips": 48, "seed_clips": 40, "clip_s": 4.0},
+    "ingest": {"splits": {"seed": 7, "train": 0.5, "val": 0.2, "test": 0.3, "min_train": 8, "min_val": 3, "min_test": 4}},
+    "training": {"steps": 30, "warmup_steps": 3, "validate_every": 10, "batch": 16},
+    "evaluation": {"resamples": 50},
+}
+
+
+class Project:
+    """A copy of the project in a folder of its own: one workspace."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Ours, without what would point it at another workspace's servers."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "NEEDLEDROP_"))}
+        return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}", "PYTHONPATH": str(self.root)}
+
+    def run(self, *command: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
+        if expect is not None and done.returncode != expect:
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def retrain(self, *options: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "flows.cli", "retrain", *options, expect=expect)
+
+    def lock(self) -> dict[str, Any]:
+        """dvc.lock as mappings; the order of its stages is that in which they ended."""
+        content: dict[str, Any] = yaml.safe_load((self.root / "dvc.lock").read_text())
+        return content
+
+    def params(self, **sections: dict[str, Any]) -> None:
+        path = self.root / "params.yaml"
+        tree = yaml.safe_load(path.read_text())
+        for name, keys in sections.items():
+            tree[name] |= keys
+        path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
+    def make(name: str) -> Project:
+        root = tmp_path_factory.mktemp(name)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, check=True,
+        ).stdout.decode()
+        for file in filter(None, listed.split("\0")):
+            if (ROOT / file).is_file() and file != "dvc.lock" and not file.startswith("tests/"):
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / file, root / file)
+        for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"]):
+            subprocess.run(["git", *command], cwd=root, check=True)
+        project = Project(root)
+        project.params(**SMALL)
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def retrained(make_project: Callable[[str], Project]) -> Project:
+    """A workspace in which `needledrop retrain` has run once, undisturbed."""
+    project = make_project("retrained")
+    project.retrain()
+    return project
+
+
+@pytest.fixture(scope="session")
+def reproduced(make_project: Callable[[str], Project]) -> Project:
+    """A workspace in which plain `dvc repro` has run once, and no flow ever."""
+    project = make_project("reproduced")
+    project.run("dvc", "repro", "-q")
+    return project

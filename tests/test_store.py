@@ -1,0 +1,231 @@
+"""The feature store: bytes do not depend on history, a stop loses little, damage is named."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.store import FeatureStore, update_store
+
+SPEC = {"modality": "music", "kind": "test", "dims": 3, "max_segments": 4}
+
+
+def features_of(clip_id: str, key: str) -> np.ndarray:
+    """A clip's features: (1 to 4, 3) numbers that its id and content decide."""
+    code = hashlib.sha256(f"{clip_id}:{key}".encode()).digest()
+    segments = 1 + code[0] % 4
+    return np.frombuffer(code[: segments * 3], np.uint8).reshape(segments, 3).astype(np.float32) / 7
+
+
+def update(folder: Path, rows: dict[str, str], spec: dict = SPEC, shard_rows: int = 3, asked: list[str] | None = None):
+    def compute(clip_ids: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+        for clip_id in reversed(clip_ids):  # any order is allowed
+            if asked is not None:
+                asked.append(clip_id)
+            yield clip_id, features_of(clip_id, rows[clip_id])
+
+    return update_store(folder, spec, rows.items(), compute, shard_rows)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_gather_returns_what_was_computed_with_its_mask(tmp_path: Path) -> None:
+    rows = {f"c{n}": "k" for n in range(8)}
+    update(tmp_path / "s", rows)
+    store = FeatureStore.open(tmp_path / "s")
+    assert store.clip_ids == sorted(rows) and len(store) == 8 and "c3" in store and "x" not in store
+    features, mask = store.gather(["c7", "c0", "c7"])
+    assert features.shape == (3, 4, 3) and features.dtype == np.float32 and mask.dtype == np.bool_
+    for at, clip_id in enumerate(["c7", "c0", "c7"]):
+        truth = features_of(clip_id, "k").astype(np.float16).astype(np.float32)
+        assert mask[at].sum() == len(truth)
+        np.testing.assert_array_equal(features[at, : len(truth)], truth)
+        assert not features[at, len(truth) :].any()
+
+
+def test_the_layout_is_shards_of_fixed_rows_in_clip_order(tmp_path: Path) -> None:
+    update(tmp_path / "s", {f"c{n}": "k" for n in (3, 1, 0, 2, 4, 6, 5)})
+    shapes = [np.load(path).shape for path in sorted((tmp_path / "s").glob("*.npy"))]
+    assert shapes == [(3, 4, 3), (3, 4, 3), (1, 4, 3)]
+
+
+def test_every_float16_widens_exactly(tmp_path: Path) -> None:
+    numbers = np.arange(65536, dtype=np.uint16).view(np.float16)
+    numbers = numbers[np.isfinite(numbers)]
+    spec = SPEC | {"dims": len(numbers), "max_segments": 1}
+    update_store(tmp_path / "s", spec, [("a", "k")], lambda ids: iter([("a", numbers[None])]), 1)
+    features, _ = FeatureStore.open(tmp_path / "s").gather(["a"])
+    np.testing.assert_array_equal(features[0, 0], numbers.astype(np.float32))
+
+
+def test_three_percent_more_rows_compute_only_those(tmp_path: Path) -> None:
+    rows = {f"c{n:03d}": "k" for n in range(100)}
+    update(tmp_path / "s", rows, shard_rows=16)
+    more = rows | {"a-first": "k", "c050-middle": "k", "z-last": "k"}
+    asked: list[str] = []
+    report = update(tmp_path / "s", more, shard_rows=16, asked=asked)
+    assert (report.rows, report.computed, report.kept, report.dropped) == (103, 3, 100, 0)
+    assert sorted(asked) == ["a-first", "c050-middle", "z-last"]
+    update(tmp_path / "scratch", more, shard_rows=16)
+    assert contents(tmp_path / "s") == contents(tmp_path / "scratch")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from("abcdefghij"), st.sampled_from(["1", "2"])), min_size=1, max_size=4), st.integers(1, 5))
+def test_no_history_changes_the_bytes(tmp_path_factory: pytest.TempPathFactory, history: list[dict[str, str]], shard_rows: int) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    last: dict[str, str] = {}
+    for rows in history:
+        report = update(folder / "grown", rows, shard_rows=shard_rows)
+        same = {clip_id for clip_id, key in rows.items() if last.get(clip_id) == key}
+        assert (report.kept, report.computed, report.dropped) == (len(same), len(rows) - len(same), len(set(last) - set(rows)))
+        last = rows
+    update(folder / "scratch", last, shard_rows=shard_rows)
+    assert contents(folder / "grown") == contents(folder / "scratch")
+    assert sorted(path.name for path in folder.iterdir()) == ["grown", "scratch"]
+
+
+def test_another_spec_computes_all_rows_again(tmp_path: Path) -> None:
+    update(tmp_path / "s", {"a": "k", "b": "k"})
+    report = update(tmp_path / "s", {"a": "k", "b": "k"}, spec=SPEC | {"version": 2})
+    assert (report.computed, report.kept) == (2, 0)
+
+
+def test_refused_rows_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    class Broken(ValueError):
+        reason, detail = "no_audio", "no sound\nin it"
+
+    answers = {"a": Broken(), "b": np.full((1, 3), np.nan), "c": np.ones((2, 3)), "d": np.full((1, 3), 1e9)}
+    report = update_store(tmp_path / "s", SPEC, [(c, "k") for c in answers], lambda ids: ((i, answers[i]) for i in ids), 4)
+    assert (report.rows, report.computed) == (1, 1)
+    assert [(clip_id, reason) for clip_id, reason, _ in report.refused] == [("a", "no_audio"), ("b", "not_finite"), ("d", "not_finite")]
+    assert report.refused[0][2] == "no sound in it"
+    assert "a" not in FeatureStore.open(tmp_path / "s")
+
+
+def test_when_all_rows_are_refused_the_old_store_stays(tmp_path: Path) -> None:
+    update(tmp_path / "s", {"a": "k"})
+    before = contents(tmp_path / "s")
+    with pytest.raises(ValueError, match=r"every one of 1 rows.*b: failed: gone"):
+        update_store(tmp_path / "s", SPEC, [("b", "k")], lambda ids: ((i, OSError("gone")) for i in ids), 4)
+    assert contents(tmp_path / "s") == before
+
+
+def test_an_empty_store_can_be_read(tmp_path: Path) -> None:
+    update(tmp_path / "s", {})
+    assert len(FeatureStore.open(tmp_path / "s")) == 0
+
+
+def test_unknown_and_repeated_clips_are_named(tmp_path: Path) -> None:
+    update(tmp_path / "s", {"a": "k"})
+    with pytest.raises(ValueError, match="no features of clip 'ghost'"):
+        FeatureStore.open(tmp_path / "s").gather(["a", "ghost"])
+    with pytest.raises(ValueError, match="'a' stands twice"):
+        update_store(tmp_path / "s", SPEC, [("a", "k"), ("a", "k")], lambda ids: iter([]), 4)
+
+
+@pytest.mark.parametrize("damage", ["cut", "shape", "dtype", "gone", "noise"])
+def test_a_damaged_shard_is_named_and_computed_again(tmp_path: Path, damage: str) -> None:
+    rows = {f"c{n}": "k" for n in range(7)}
+    update(tmp_path / "s", rows)
+    good = contents(tmp_path / "s")
+    shard = tmp_path / "s" / "shard-00001.npy"
+    match damage:
+        case "cut":
+            shard.write_bytes(shard.read_bytes()[:-5])
+        case "shape":
+            np.save(shard, np.zeros((2, 4, 3), np.float16))
+        case "dtype":
+            np.save(shard, np.zeros((3, 4, 3), np.float32))
+        case "gone":
+            shard.unlink()
+        case _:
+            shard.write_bytes(b"not numpy")
+    with pytest.raises(ValueError, match=r"shard-00001\.npy"):
+        FeatureStore.open(tmp_path / "s")
+    report = update(tmp_path / "s", rows)
+    assert (report.computed, report.kept) == (3, 4)
+    assert contents(tmp_path / "s") == good
+
+
+def test_a_flipped_bit_is_not_carried_along(tmp_path: Path) -> None:
+    rows = {f"c{n}": "k" for n in range(4)}
+    update(tmp_path / "s", rows)
+    good = contents(tmp_path / "s")
+    shard = tmp_path / "s" / "shard-00000.npy"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    assert update(tmp_path / "s", rows).computed == 3
+    assert contents(tmp_path / "s") == good
+
+
+@pytest.mark.parametrize("name", ["spec.json", "index.parquet"])
+def test_a_damaged_head_is_named_and_the_store_made_again(tmp_path: Path, name: str) -> None:
+    update(tmp_path / "s", {"a": "k"})
+    good = contents(tmp_path / "s")
+    (tmp_path / "s" / name).write_bytes(b"{}")
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        FeatureStore.open(tmp_path / "s")
+    assert update(tmp_path / "s", {"a": "k"}).computed == 1
+    assert contents(tmp_path / "s") == good
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from components.store import update_store
+def compute(ids):
+    for clip_id in ids:
+        time.sleep(0.02)
+        yield clip_id, np.full((1, 3), int(clip_id[1:]), np.float32)
+rows = [(f"c{n:03d}", "k") for n in range(40)]
+spec = {"modality": "music", "kind": "test", "dims": 3, "max_segments": 4}
+print(update_store(Path(sys.argv[1]), spec, rows, compute, 16, flush_s=0.0))
+"""
+
+
+def test_a_killed_run_keeps_its_finished_rows_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    def start(folder: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", textwrap.dedent(SLOW), str(folder)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    stopped = start(tmp_path / "s")
+    partial = tmp_path / "s.partial"
+    deadline = time.monotonic() + 60
+    while len(list(partial.glob("part-*.json"))) < 10:
+        assert time.monotonic() < deadline and stopped.poll() is None
+        time.sleep(0.01)
+    os.killpg(stopped.pid, signal.SIGKILL)
+    stopped.communicate()
+    finished = sum(len(json.loads(path.read_text())["rows"]) for path in partial.glob("part-*.json"))
+    assert 10 <= finished < 40 and not (tmp_path / "s").exists()
+
+    output, _ = start(tmp_path / "s").communicate(timeout=60)
+    assert output.split(",")[1:3] == [f" {40 - finished} computed", f" {finished} kept"]
+    assert not partial.exists()
+    start(tmp_path / "scratch").communicate(timeout=60)
+    assert contents(tmp_path / "s") == contents(tmp_path / "scratch")
+
+
+def test_a_stop_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    update(tmp_path / "s", {"a": "k", "b": "k"})
+    good = contents(tmp_path / "s")
+    (tmp_path / "s.partial").mkdir()
+    (tmp_path / "s").rename(tmp_path / "s.partial" / "previous")
+    assert update(tmp_path / "s", {"a": "k", "b": "k"}).kept == 2
+    assert contents(tmp_path / "s") == good and not (tmp_path / "s.partial").exists()
