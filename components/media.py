@@ -26,7 +26,17 @@ _FORMATS: Final = (
     *("matroska", "webm", "avi", "flv", "mpegts", "mpeg", "asf", "ogg", "wav", "w64", "aiff", "caf", "flac", "mp3"),
     *("aac", "mxf", "nut", "dv", "gif", "amr", "ac3", "eac3", "au", "swf", "rm", "wv", "ape", "tta", "ivf"),
 )
-_READ_BYTES: Final = 1 << 18
+# Sample formats: how a sample is stored, which value is silence, which is full scale.
+_SAMPLES: Final[dict[str, tuple[type[np.generic], float, float]]] = {
+    "u8": (np.uint8, 128.0, 128.0),
+    "s16": (np.int16, 0.0, 2.0**15),
+    "s32": (np.int32, 0.0, 2.0**31),
+    "s64": (np.int64, 0.0, 2.0**63),
+    "flt": (np.float32, 0.0, 1.0),
+    "dbl": (np.float64, 0.0, 1.0),
+}
+_READ_BYTES: Final = 1 << 15  # streams may lie far apart in a file, and each jump reads this much
+_BLOCK: Final = 1 << 15  # samples resampled at once; fits a processor's cache
 _SEEK_FROM_S: Final = 5.0  # earlier starts are reached as fast by decoding from the beginning
 _PREROLL_S: Final = 1.0  # lets overlapping and bit-reservoir audio codecs settle after a seek
 
@@ -174,7 +184,7 @@ class SoundCollector:
             return True
         if time_s + frame.samples / frame.sample_rate <= self._start_s - _PREROLL_S:
             return False
-        key = (frame.format.name, frame.layout.name, frame.sample_rate)
+        key = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
         if not self._runs or self._runs[-1].key != key:
             self._runs.append(_Run(key, time_s))
         self._runs[-1].add(frame)
@@ -189,32 +199,48 @@ class SoundCollector:
         sound = sound[early:] if early >= 0 else np.concatenate([np.zeros(-early, np.float32), sound])
         if self._end_s is not None:
             sound = sound[: max(0, round((self._end_s - self._start_s) * self._rate_hz))]
-        clipped: NDArray[np.float32] = np.clip(sound, -1.0, 1.0, dtype=np.float32)
-        return clipped
+        return np.clip(sound, -1.0, 1.0, out=sound)
 
 
 class _Run:
-    """Audio frames of one sample format, layout and rate. A FIFO joins them without Python's help."""
+    """Audio frames of one sample format, layout and rate, mixed to one channel as they come."""
 
-    def __init__(self, key: tuple[str, str, int], time_s: float) -> None:
-        from av import AudioFifo
-
+    def __init__(self, key: tuple[str, int, int], time_s: float) -> None:
         self.key = key
         self.time_s = time_s
-        self._fifo = AudioFifo()
+        self._dtype, self._zero, self._full = _SAMPLES[key[0].removesuffix("p")]
+        self._parts: list[NDArray[Any]] = []
 
     def add(self, frame: Any) -> None:
-        frame.pts = None  # times are ours: gaps and jumps in a file's clock must not stop the FIFO
-        self._fifo.write(frame)
+        # Views of the decoder's own buffers: PyAV's to_ndarray for each frame costs as much as decoding.
+        planes: list[NDArray[Any]] = [np.frombuffer(plane, self._dtype) for plane in frame.planes]
+        count, channels = frame.samples, self.key[1]
+        if len(planes) == channels:
+            mixed = planes[0][:count].astype(np.float64 if self._full > 2.0**15 else np.float32)
+            for plane in planes[1:]:
+                np.add(mixed, plane[:count], out=mixed)
+        else:
+            mixed = planes[0][: count * channels].reshape(count, channels).sum(1, dtype=np.float64)
+        self._parts.append(mixed)
 
     def mono(self, rate_hz: int) -> NDArray[np.float32]:
-        from av import AudioResampler
+        from av import AudioFrame, AudioResampler
 
-        # maxval makes the mix an average also for float samples, where swresample would let it clip
-        resampler = AudioResampler("flt", "mono", rate_hz, options={"rematrix_maxval": "1.0"})
-        frames = [*resampler.resample(self._fifo.read()), *resampler.resample(None)]
-        sound: NDArray[np.float32] = np.concatenate([frame.to_ndarray()[0] for frame in frames])
-        return sound
+        _, channels, source_hz = self.key
+        sound: NDArray[np.float32] = np.concatenate(self._parts, dtype=np.float32, casting="unsafe")
+        if channels * self._full != 1.0:
+            sound *= np.float32(1 / (channels * self._full))
+        if self._zero:
+            sound -= np.float32(self._zero / self._full)
+        if source_hz == rate_hz:
+            return sound
+        resampler = AudioResampler("fltp", "mono", rate_hz)
+        frames: list[Any] = []
+        for start in range(0, len(sound), _BLOCK):
+            block = AudioFrame.from_ndarray(sound[None, start : start + _BLOCK], format="fltp", layout="mono")
+            block.sample_rate = source_hz
+            frames += resampler.resample(block)
+        return np.concatenate([frame.to_ndarray()[0] for frame in [*frames, *resampler.resample(None)]])
 
 
 @contextmanager
@@ -283,6 +309,15 @@ def pick_stream(container: Any, kind: Kind) -> Any:
     return max(streams, key=lambda s: s.codec_context.channels, default=None)
 
 
+def only(container: Any, *streams: Any) -> None:
+    """Have the demuxer skip all streams but ``streams``; most formats then do not even read them."""
+    from av.stream import Discard
+
+    for stream in container.streams:
+        if stream.index not in [wanted.index for wanted in streams]:
+            stream.discard = Discard.all
+
+
 class Clock:
     """Time of each decoded frame from the file's start, also where timestamps are missing.
 
@@ -338,25 +373,20 @@ def _stream_frames(path: Path, kind: Kind, seek_s: float | None) -> Iterator[tup
         stream = pick_stream(container, kind)
         if stream is None:
             raise MediaError(f"no_{kind}", f"the file has no {kind} stream")
+        only(container, stream)
         clock = Clock(container, stream)
         if seek_s is not None and not _seek(container, stream, seek_s):
             return
-        packets = container.demux(stream)
-        while (packet := _next_packet(packets)) is not None:
-            with suppress(av.error.FFmpegError):
-                for frame in packet.decode():
+        with suppress(av.error.FFmpegError):  # the container breaks off: what came before stands
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.error.FFmpegError:
+                    continue
+                for frame in frames:
                     if seek_s is not None and frame.pts is None:
                         return  # after a seek only timestamps tell where we are
                     yield clock.time(frame), frame
-
-
-def _next_packet(packets: Iterator[Any]) -> Any:
-    import av
-
-    try:
-        return next(packets, None)
-    except av.error.FFmpegError:
-        return None  # the container breaks off here; what came before stands
 
 
 def _seek(container: Any, stream: Any, time_s: float) -> bool:

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, Field
@@ -69,7 +69,8 @@ def check(tree: dict[str, Any]) -> Params:
     if not problems:
         problems = list(across(parsed))
     if problems:
-        raise ParamsError(f"{PARAMS_FILE}: {'; '.join(problems)}")
+        # A key may hold any character, a line break too.
+        raise ParamsError(" ".join(f"{PARAMS_FILE}: {'; '.join(problems)}".split()))
     return Params(**parsed)
 
 
@@ -98,16 +99,22 @@ def explain(tree: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _explain(key: str, annotation: Any, value: Any) -> Iterator[dict[str, Any]]:
     seen = set()
+    kinds = [_kind(kind) for kind in _models(annotation) if "kind" in kind.model_fields]
     # The chosen kind first; of the others, what the chosen one has not.
     for kind in sorted(_models(annotation), key=lambda kind: not _is_chosen(kind, value)):
         chosen = _is_chosen(kind, value)
-        for name, field in kind.model_fields.items():
+        for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] != "kind"):
             if name in seen or (name == "kind" and not chosen):
                 continue
             seen.add(name)
             shown = value.get(name) if chosen and isinstance(value, dict) else None
             meaning = (field.description or "") + ("" if chosen else f" (kind {_kind(kind)})")
-            row = {"key": f"{key}.{name}", "value": shown, "type": _type(field), "meaning": meaning}
+            row = {
+                "key": f"{key}.{name}",
+                "value": shown,
+                "type": _type(field, kinds if name == "kind" else []),
+                "meaning": meaning,
+            }
             if not list(_models(field.annotation)):
                 yield row
             else:
@@ -131,7 +138,9 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
 
 
-def _type(field: FieldInfo) -> str:
+def _type(field: FieldInfo, kinds: list[str]) -> str:
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(kinds or map(str, get_args(field.annotation)))
     annotation = field.annotation
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
     signs = {annotated_types.Ge: ">=", annotated_types.Gt: ">", annotated_types.Le: "<=", annotated_types.Lt: "<"}

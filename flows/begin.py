@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.params import Params, read_all
 from components.settings import PARAMS_FILE, ParamsError
-from flows import runs
+from flows import runs, rwlock
 from flows.exits import USAGE, Refusal
 from flows.lock import hold
 from flows.processes import MARK, reap
@@ -33,6 +33,7 @@ def begin(workspace: Workspace, wait: bool = False) -> Iterator[runs.Run]:
             return
         lost = runs.unfinished(workspace)
         reap(lost)
+        rwlock.mend(workspace)
         runs.close_unfinished(workspace, lost)
         runs.prune(workspace)
         run = runs.Run(workspace)

@@ -1,9 +1,11 @@
 """The command line: `needledrop`. Libraries are imported by the command that needs them."""
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.code, arguments.json)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED, arguments.json)
+    except RuntimeError as error:
+        if "ephemeral" not in str(error):
+            raise
+        return _fail(f"Prefect's temporary server did not start: {error}", ERROR, arguments.json)
     except BrokenPipeError:  # the reader went away, as `head` does
         sys.stderr.close()
         return OK
@@ -142,15 +148,32 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _retrain(arguments: argparse.Namespace) -> int:
-    workspace, _ = _here(arguments.verbose)
+    workspace, environment = _here(arguments.verbose)
     from flows.begin import begin
 
     # A wrong key or a busy workspace is said at once, not after Prefect's start.
     with begin(workspace, arguments.wait):
+        _require_prefect(environment)
         from flows.retrain import retrain
 
+        # While Prefect's server starts, in another process, this one has nothing else to do.
+        threading.Thread(target=_import_ahead, daemon=True).start()
         done = retrain(workspace.root, registering=not arguments.no_register, to_stderr=arguments.json)
     return _emit(done.as_json()) if arguments.json else OK
+
+
+def _require_prefect(environment: "Environment") -> None:
+    from flows.environment import redact
+    from flows.tracking import connection_problem
+
+    url = environment.prefect_api_url
+    if url and (problem := connection_problem(url)):
+        raise Refusal(f"Prefect at {redact(url)} does not answer ({problem}); start it, or unset PREFECT_API_URL")
+
+
+def _import_ahead() -> None:
+    with contextlib.suppress(ImportError):  # whoever needs it will say so
+        import mlflow  # noqa: F401
 
 
 def _register(arguments: argparse.Namespace) -> int:

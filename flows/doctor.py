@@ -7,11 +7,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from flows import tracking
+from flows.console import console, table
 from flows.environment import Environment, prepare, redact
 from flows.exits import ERROR, OK, Refusal
 from flows.lock import holder
@@ -124,14 +123,14 @@ def _prefect(environment: Environment) -> dict[str, Any]:
 
 def show(report: dict[str, Any]) -> int:
     """Print the report; exit 1 where something needed is missing."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"workspace {report['workspace']}", markup=False)
+    out = console()
+    out.print(f"workspace {report['workspace']}", markup=False)
     for check in report["checks"]:
         mark = "[green]ok[/]     " if check["ok"] else "[red]problem[/]"
-        console.print(f"  {mark} {check['name']:<20} {escape(check['found'])}")
-    console.print("environment")
+        out.print(f"  {mark} {check['name']:<20} {escape(check['found'])}")
+    out.print("environment")
     for name, value in report["environment"].items():
-        console.print(f"  {name:<24} {'not set' if value is None else value}", markup=False)
+        out.print(f"  {name:<24} {'not set' if value is None else value}", markup=False)
     return OK if report["ok"] else ERROR
 
 
@@ -149,12 +148,10 @@ def explain_params() -> list[dict[str, Any]]:
 
 def show_params(keys: list[dict[str, Any]]) -> int:
     """Print the keys."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("key", "value", "type and range", "meaning"):
-        table.add_column(column, overflow="fold")
+    rows = table("key", "value", "type and range", "meaning")
     for row in keys:
         value = "" if row["value"] is None else str(row["value"])
         style = "bold" if "." not in row["key"] else ""
-        table.add_row(*map(escape, (row["key"], value, row["type"], row["meaning"])), style=style)
-    Console(highlight=False).print(table)
+        rows.add_row(*map(escape, (row["key"], value, row["type"], row["meaning"])), style=style)
+    console().print(rows)
     return OK

@@ -76,7 +76,7 @@ class Graph:
         pending: dict[str, tuple[str, ...]] = {}
         for stage in self.stages:
             first = [parent for parent in stage.parents if parent in pending]
-            reasons = stage.reasons + ((f"reads from {', '.join(first)}, to run first",) if first else ())
+            reasons = stage.reasons + ((f"after {', '.join(first)}",) if first else ())
             if reasons:
                 pending[stage.name] = reasons
         return pending

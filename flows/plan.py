@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from flows.begin import check
+from flows.console import console, table
 from flows.exits import OK
 from flows.graph import Graph, Stage, load_graph
 from flows.observe import is_outside
@@ -72,17 +71,15 @@ def _ids(path: Path) -> set[str] | None:
 
 def show(made: dict[str, Any]) -> int:
     """Print the plan."""
-    console = Console(highlight=False)
+    out = console()
     if made["note"]:
-        console.print(made["note"])
+        out.print(made["note"])
     if not made["pending"]:
-        console.print(f"nothing to do: all {len(made['stages'])} stages are up to date")
+        out.print(f"nothing to do: all {len(made['stages'])} stages are up to date")
         return OK
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("stage", "", "rows", "why"):
-        table.add_column(column, overflow="fold")
+    rows = table("stage", "", "rows", "why")
     for stage in made["stages"]:
         what = "[green]would run[/]" if stage["runs"] else "[dim]unchanged[/]"
-        table.add_row(stage["name"], what, stage["rows"], escape("\n".join(stage["why"])))
-    console.print(table)
+        rows.add_row(stage["name"], what, stage["rows"], escape("\n".join(stage["why"])))
+    out.print(rows)
     return OK

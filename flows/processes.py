@@ -103,7 +103,7 @@ def reap(run_ids: Iterable[str]) -> list[int]:
 
 
 def _read_lines(child: "subprocess.Popen[bytes]", line: Callable[[str], None]) -> None:
-    assert child.stdout is not None
+    assert child.stdout is not None  # noqa: S101
     pending = b""
     while chunk := os.read(child.stdout.fileno(), 65536):
         # A progress bar ends its lines with a carriage return.

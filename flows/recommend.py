@@ -5,11 +5,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from flows import tracking
+from flows.console import console, table
 from flows.environment import Environment, redact
 from flows.exits import OK, USAGE, Refusal
 from flows.workspace import Workspace
@@ -70,17 +69,13 @@ def _plain(hit: dict[Any, Any]) -> dict[str, Any]:
 
 def show(answer: dict[str, Any]) -> int:
     """Print the ranking."""
-    console = Console(highlight=False)
+    out = console()
     asked = " and ".join(part for part in (answer["video"], f"“{answer['text']}”" if answer["text"] else None) if part)
-    console.print(f"{answer['model']} ({answer['alias']}), for {asked}", markup=False, soft_wrap=True)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("rank", "score"):
-        table.add_column(column, justify="right")
-    for column in ("title", "artist", "clip", "time", "tags"):
-        table.add_column(column, overflow="fold")
+    out.print(f"{answer['model']} ({answer['alias']}), for {asked}", markup=False, soft_wrap=True)
+    rows = table("rank", "score", "title", "artist", "clip", "time", "tags", right=("rank", "score"))
     for hit in answer["ranking"]:
         time = f"{hit['start_s']:.1f}-{hit['end_s']:.1f} s"
         words = (hit["title"] or "", hit["artist"] or "", hit["clip_id"][:12], time, hit["tags"])
-        table.add_row(str(hit["rank"]), f"{hit['score']:.3f}", *map(escape, words))
-    console.print(table)
+        rows.add_row(str(hit["rank"]), f"{hit['score']:.3f}", *map(escape, words))
+    out.print(rows)
     return OK

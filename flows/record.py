@@ -69,14 +69,15 @@ def model_source(graph: Graph, workspace: Workspace) -> str:
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     asked = (("string", "video"), ("string", "text"), ("long", "k"))
-    fields: list[ColSpec | TensorSpec] = [ColSpec(kind, name, required=False) for kind, name in asked]
-    inputs = Schema(fields)
-    outputs = Schema(
-        [ColSpec("long", "query"), ColSpec("long", "rank"), ColSpec("double", "score")]
-        + [ColSpec("string", name) for name in ("clip_id", "track_id")]
-        + [ColSpec("string", name, required=False) for name in ("title", "artist")]
-        + [ColSpec("double", "start_s"), ColSpec("double", "end_s"), ColSpec("string", "tags")]
-    )
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name, required=False) for kind, name in asked]
+    answered: list[ColSpec | TensorSpec] = [
+        *(ColSpec("long", name) for name in ("query", "rank")),
+        ColSpec("double", "score"),
+        *(ColSpec("string", name) for name in ("clip_id", "track_id")),
+        *(ColSpec("string", name, required=False) for name in ("title", "artist")),
+        *(ColSpec("double", name) for name in ("start_s", "end_s")),
+        ColSpec("string", "tags"),
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         code = shutil.copytree(
             workspace.root / "components", Path(scratch) / "components", ignore=shutil.ignore_patterns("__pycache__")
@@ -92,7 +93,7 @@ def model_source(graph: Graph, workspace: Workspace) -> str:
             code_paths=[str(code)],
             # Named, so that MLflow does not import the model in another process to find them out.
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
-            signature=ModelSignature(inputs=inputs, outputs=outputs),
+            signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(answered)),
         )
     return str(info.model_uri)
 
@@ -121,7 +122,7 @@ def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Wo
         Metric(key, value, now, 0) for key, value in final_metrics(read_metrics(graph, workspace) or {}).items()
     ]
     keys = {metric.key for metric in metrics}
-    assert len(keys) < METRIC_KEYS, f"{len(keys)} metric keys in one run"
+    assert len(keys) < METRIC_KEYS, f"{len(keys)} metric keys in one run"  # noqa: S101
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 

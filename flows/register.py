@@ -8,6 +8,7 @@ in one call that carries the digest, so it exists whole or not at all.
 import hashlib
 import io
 import platform
+import time
 from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ class Registration:
     aliases: list[str] = field(default_factory=list)
     tracking: str = ""
     note: str = ""
+    seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -50,7 +52,7 @@ class Registration:
         """As a person would say it."""
         what = "registered" if self.new else "already registered"
         names = f" ({', '.join(self.aliases)})" if self.aliases else ""
-        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{self.note}"
+        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking} in {self.seconds:.1f} s{self.note}"
 
 
 def can_register(graph: Graph) -> bool:
@@ -80,6 +82,7 @@ def register(graph: Graph, workspace: Workspace) -> Registration:
 
 
 def _register(client: "MlflowClient", graph: Graph, workspace: Workspace, uri: str) -> Registration:
+    began = time.monotonic()
     names = digests(graph, workspace)
     version = find_version(client, names.content)
     new = version is None
@@ -88,7 +91,16 @@ def _register(client: "MlflowClient", graph: Graph, workspace: Workspace, uri: s
         clear_half_runs(client, experiment, workspace_id(workspace), names.content)
         version = _create(client, experiment, graph, workspace, names)
     aliases, note = settle_aliases(client, version, read_metrics(graph, workspace) or {})
-    return Registration(int(version.version), new, names.content, version.tags.get(RUN_TAG, ""), aliases, uri, note)
+    return Registration(
+        version=int(version.version),
+        new=new,
+        digest=names.content,
+        run_id=version.tags.get(RUN_TAG, ""),
+        aliases=aliases,
+        tracking=uri,
+        note=note,
+        seconds=round(time.monotonic() - began, 2),
+    )
 
 
 def find_version(client: "MlflowClient", digest: str) -> "ModelVersion | None":
@@ -131,7 +143,10 @@ def settle_aliases(client: "MlflowClient", version: "ModelVersion", metrics: dic
         if low >= floor:
             client.set_registered_model_alias(MODEL, CHAMPION, version.version)
         else:
-            note = f"; no champion yet: video+text R@10 is above {low:.3f} only, and {floor:.3f} is asked for"
+            note = (
+                f"; it is no champion: the interval of its video+text R@10 begins at {low:.3f}, "
+                f"the floor is {floor:.3f} ({FLOOR_TIMES_CHANCE:g} x chance)"
+            )
     aliases = client.get_registered_model(MODEL).aliases
     return sorted(name for name, number in aliases.items() if str(number) == str(version.version)), note
 

@@ -25,6 +25,10 @@ from flows.runs import Run
 from flows.terminal import Terminal
 from flows.workspace import Workspace
 
+NEXT = """
+next: needledrop recommend VIDEO --text "warm acoustic folk, hopeful"   music for a video of yours
+      make ui                                                          the run, its plots and reports in MLflow and Prefect"""
+
 
 @dataclass
 class Retrain:
@@ -81,6 +85,7 @@ def retrain(root: Path, registering: bool = True, to_stderr: bool = False) -> Re
         if registering and can_register(graph):
             summary.registration = register_task(graph, workspace)
             terminal.say("\n" + summary.registration.sentence())
+            terminal.say(NEXT)
         publish(summary)
         run.finish("finished", **summary.as_json())
         return summary

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from rich.console import Console
-
 from flows import tracking
+from flows.console import console
 from flows.environment import Environment, redact
 from flows.exits import OK, Refusal
 from flows.graph import load_graph
@@ -44,33 +43,33 @@ def _models(workspace: Workspace, environment: Environment) -> dict[str, Any]:
 
 def show(now: dict[str, Any]) -> int:
     """Print the state."""
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     if now["busy"]:
-        console.print(f"busy: process {now['busy']['pid']} ({now['busy']['command']}) since {now['busy']['since']}")
+        out.print(f"busy: process {now['busy']['pid']} ({now['busy']['command']}) since {now['busy']['since']}")
     last = now["last_run"]
     if last is None:
-        console.print("last run: none yet; start with `needledrop retrain`")
+        out.print("last run: none yet; start with `needledrop retrain`")
     else:
-        console.print(f"last run: {last['id']} {last['state']}, started {last['started']}")
+        out.print(f"last run: {last['id']} {last['state']}, started {last['started']}")
         for stage in last["stages"]:
-            console.print(
+            out.print(
                 f"  {stage['name']:<22} {stage['outcome']:<9} {stage['seconds']:>7.1f} s  {stage['report']}",
                 markup=False,
             )
         if last.get("error"):
-            console.print(f"  error: {last['error']}", markup=False)
+            out.print(f"  error: {last['error']}", markup=False)
     pending = now["pending"]
     if isinstance(pending, str):
-        console.print(f"stages:   {pending}", markup=False)
+        out.print(f"stages:   {pending}", markup=False)
     else:
-        console.print(f"stages:   {'all up to date' if not pending else 'out of date: ' + ', '.join(pending)}")
+        out.print(f"stages:   {'all up to date' if not pending else 'out of date: ' + ', '.join(pending)}")
     models = now["models"]
-    console.print(f"models:   {models['tracking']}", markup=False)
+    out.print(f"models:   {models['tracking']}", markup=False)
     if "error" in models:
-        console.print(f"  {models['error']}", markup=False)
+        out.print(f"  {models['error']}", markup=False)
     elif not models["versions"]:
-        console.print("  none registered")
+        out.print("  none registered")
     else:
         held = ", ".join(f"{name} is version {number}" for name, number in sorted(models["aliases"].items()))
-        console.print(f"  {models['versions']} versions; {held or 'no aliases'}")
+        out.print(f"  {models['versions']} versions; {held or 'no aliases'}")
     return OK

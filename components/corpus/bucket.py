@@ -22,7 +22,7 @@ def connect(params: S3Corpus) -> Any:
         read_timeout=60,
         max_pool_connections=params.workers,
     )
-    return boto3.client("s3", config=config)
+    return boto3.Session().client("s3", config=config)
 
 
 def root_of(params: S3Corpus) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from components import stage
 from components.corpus.collected import Collected, csv_bytes, truth_table
 from components.corpus.ledger import Ledger
+from components.corpus.music import require_playable
 from components.corpus.params import DemoCorpus, SeedLibrary
 from components.corpus.render import RENDERER, render_audio, render_video
 from components.corpus.sentences import artist_name, describe, track_title
@@ -17,10 +18,9 @@ from components.corpus.world import Clip, World, draw_clip, factors, read_world,
 
 log = logging.getLogger(__name__)
 
-WORLD: Final = Path("components/corpus/world.yaml")
 SEED_LIBRARY: Final = 1_000_000  # index of its first track, beyond any corpus
 _ARTIST_BLOCK: Final = (2, 3, 4)  # tracks of the three artists that share nine clips in a row
-_CHUNK: Final = 12  # clips a process renders between two reports
+_CHUNK: Final = 4  # clips a process renders between two reports
 
 Render = Callable[[World, int, int, float, Path], None]
 
@@ -119,6 +119,7 @@ def _render_missing(
     world: World, params: SeedLibrary, keys: dict[str, tuple[int, str]], folder: Path, render: Render, label: str
 ) -> None:
     """Bring ``folder`` to hold exactly the files of ``keys`` (name -> index, content key)."""
+    require_playable(world)
     ledger = Ledger(folder)
     ledger.keep_only(keys)
     missing = [name for name, (_, key) in keys.items() if not ledger.has(name, key)]

@@ -63,6 +63,18 @@ def render_music(world: World, music: Latents, rng: np.random.Generator, length_
     return np.asarray(np.tanh(_levelled(mixed)), np.float32)
 
 
+def require_playable(world: World) -> None:
+    """Check that every genre and instrument of ``world`` is known here.
+
+    Raises:
+        ValueError: one is not; it is named.
+    """
+    for key, names, known in (("genres", world.genres, ARRANGEMENTS), ("instruments", world.instruments, VOICES)):
+        for name in names:
+            if name not in known:
+                raise ValueError(f"world: {key}.{name}: nothing plays it; choose from {', '.join(sorted(known))}")
+
+
 def _levelled(wave: Wave) -> Wave:
     """Bring a part to the common loudness, so that density and register do not hide an instrument."""
     return np.asarray(wave * np.float32(LEVEL / (np.sqrt(np.mean(wave**2)) + 1e-9)), np.float32)

@@ -49,7 +49,7 @@ def render_audio(world: World, seed: int, index: int, length_s: float, path: Pat
 def _encode(path: Path, sound: Wave, frames: NDArray[np.uint8] | None) -> None:
     import av
 
-    # `bitexact` keeps times and encoder names out of the file: equal clips are equal bytes.
+    # `bitexact` keeps times and versions of the muxer out of the file: equal clips are equal bytes.
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as out:
         picture = out.add_stream("libx264", rate=FPS, options=_X264) if frames is not None else None
         if picture is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE_HZ: Final = 22_050
-LONGEST_S: Final = 2.4  # of a sustained note
+LONGEST_S: Final = 2.0  # of a sustained note
 STRUCK_S: Final = 1.4  # of a struck or plucked one
 
 Wave = NDArray[np.float32]
@@ -38,13 +38,26 @@ def _time(length_s: float) -> NDArray[np.float64]:
     return np.arange(int(length_s * RATE_HZ)) / RATE_HZ
 
 
-def _partials(f: float, weights: list[float], t: NDArray[np.float64], stretch: float = 0.0) -> NDArray[np.float64]:
+def _partials(
+    f: float,
+    weights: list[float],
+    t: NDArray[np.float64],
+    stretch: float = 0.0,
+    bend: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Add up harmonics of ``f``; ``stretch`` makes them inharmonic, ``bend`` is time shifted by a vibrato."""
     wave = np.zeros_like(t)
+    at = t if bend is None else bend
     for k, weight in enumerate(weights, start=1):
         partial = f * k * np.sqrt(1 + stretch * k * k)
-        if partial < RATE_HZ * 0.45:
-            wave += weight * np.sin(2 * np.pi * partial * t + 0.7 * k)
+        if weight and partial < RATE_HZ * 0.45:
+            wave += weight * np.sin(2 * np.pi * partial * at + 0.7 * k)
     return wave
+
+
+def _vibrato(t: NDArray[np.float64], rate_hz: float, depth: float) -> NDArray[np.float64]:
+    """Return time bent so that a pitch swings by ``depth`` (a share of the frequency) each way."""
+    return t + depth / (2 * np.pi * rate_hz) * np.sin(2 * np.pi * rate_hz * t)
 
 
 def _swell(t: NDArray[np.float64], attack_s: float) -> NDArray[np.float64]:
@@ -66,6 +79,7 @@ def _acoustic_guitar(f: float) -> NDArray[np.float64]:
     t = _time(STRUCK_S)
     period = max(2, round(RATE_HZ / f))
     burst = _noise(period, 11)
+    burst -= burst.mean()  # a constant would never fade
     rows = int(np.ceil(len(t) / period))
     table = np.empty((rows, period))
     for row in table:
@@ -82,9 +96,9 @@ def _electric_guitar(f: float) -> NDArray[np.float64]:
 
 def _strings(f: float) -> NDArray[np.float64]:
     t = _time(LONGEST_S)
-    vibrato = f * (1 + 0.0006 * np.sin(2 * np.pi * 5.6 * t) / 5.6)
     weights = [1 / k**1.1 for k in range(1, 13)]
-    return (_partials(1.0, weights, vibrato * t) + _partials(1.004, weights, f * t)) * _swell(t, 0.12)
+    first, second = (_partials(f * d, weights, t, bend=_vibrato(t, r, 0.004)) for d, r in ((1.0, 5.6), (1.004, 5.1)))
+    return (first + second) * _swell(t, 0.12)
 
 
 def _partial_bank(f: float, ratios: list[float], weights: list[float], t: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -115,11 +129,11 @@ def _flute(f: float) -> NDArray[np.float64]:
 
 
 def _saxophone(f: float) -> NDArray[np.float64]:
-    # Odd-heavy reed harmonics with a nasal formant, and a slow, wide vibrato.
+    # Reed harmonics with a nasal formant, and a wide vibrato of pitch and strength.
     t = _time(LONGEST_S)
-    phase = f * t + 0.006 * f / 5.2 * np.sin(2 * np.pi * 5.2 * t)
     weights = [np.exp(-(((k * f - 1450) / 420) ** 2)) + 0.35 / k for k in range(1, 14)]
-    return _partials(1.0, weights, phase) * _swell(t, 0.04) * (1 + 0.3 * np.sin(2 * np.pi * 5.2 * t))
+    reed = _partials(f, weights, t, bend=_vibrato(t, 5.2, 0.012))
+    return reed * _swell(t, 0.04) * (1 + 0.3 * np.sin(2 * np.pi * 5.2 * t))
 
 
 def _vibraphone(f: float) -> NDArray[np.float64]:
@@ -138,16 +152,9 @@ def _organ(f: float) -> NDArray[np.float64]:
 def _choir(f: float) -> NDArray[np.float64]:
     # Harmonics shaped by the formants of an open "ah".
     t = _time(LONGEST_S)
-    wave = np.zeros_like(t)
-    for k in range(1, 18):
-        partial = f * k
-        weight = sum(
-            a * np.exp(-(((partial - c) / w) ** 2))
-            for c, w, a in ((730, 160, 1.0), (1090, 170, 0.7), (2600, 250, 0.35))
-        )
-        wobble = 1 + 0.0008 * np.sin(2 * np.pi * 4.7 * t + k)
-        wave += (weight + 0.05) * np.sin(2 * np.pi * partial * wobble * t + 1.3 * k)
-    return wave * _swell(t, 0.2)
+    formants = ((730, 160, 1.0), (1090, 170, 0.7), (2600, 250, 0.35))
+    weights = [0.05 + sum(a * np.exp(-(((f * k - c) / w) ** 2)) for c, w, a in formants) for k in range(1, 18)]
+    return _partials(f, weights, t, bend=_vibrato(t, 4.7, 0.006)) * _swell(t, 0.2)
 
 
 def _trumpet(f: float) -> NDArray[np.float64]:

@@ -78,7 +78,8 @@ def _tonnetz() -> NDArray[np.float64]:
 
 def _key(chroma: NDArray[np.floating], bass: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return (52,): fit to the 24 keys, the chroma and bass seen from the best tonic, and mode."""
-    heard = chroma / (chroma.sum() + 1e-9) + bass / (bass.sum() + 1e-9)
+    heard = chroma + bass  # the bass counts twice: it plays the root more often than not
+    heard = heard / (heard.sum() + 1e-9)
     fits = np.array([_correlation(np.roll(heard, -tonic), profile) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
     tonic = int(fits.reshape(2, 12).max(axis=0).argmax())
     mode = [fits[:12].max() - fits[12:].max(), fits[tonic] - fits[12 + tonic], fits.max(), heard.max()]

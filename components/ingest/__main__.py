@@ -5,7 +5,7 @@ from components.ingest.params import Ingest
 from components.ingest.run import ingest
 from components.ingest.splits import check_counts
 from components.settings import read_section
-from components.tables import ANNOTATIONS, INVENTORY, MANIFEST, QUARANTINE, SEED, read_rows, write_rows
+from components.tables import INVENTORY, QUARANTINE, read_rows
 
 
 def main() -> None:
@@ -18,10 +18,7 @@ def main() -> None:
     params: Ingest = read_section(Ingest, "ingest")
     inventory, refused = read_rows(args.inventory, INVENTORY), read_rows(args.refused, QUARANTINE)
     result = ingest(inventory, refused, args.annotations, args.seed_tags, params, args.cache)
-    write_rows(args.manifest, result.manifest, MANIFEST)
-    write_rows(args.quarantine, result.quarantine, QUARANTINE, sort_by=("uri", "stage", "reason", "detail"))
-    write_rows(args.annotated, result.annotations, ANNOTATIONS)
-    write_rows(args.seed, result.seed, SEED)
+    result.write(args.manifest, args.quarantine, args.annotated, args.seed)
     check_counts(result.manifest, params.splits)  # last, so that the tables are there to look at
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from components.ingest.fingerprint import sound_print
 from components.ingest.params import Limits
+from components.ingest.rows import shown
 from components.ingest.scan import Scan, Window, scan
 from components.media import Kind, MediaError, Probe
 
@@ -48,18 +49,20 @@ def examine(path: Path, limits: Limits, picture: bool) -> Finding:
     """
     sha256, size = "", 0
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise MediaError("unreadable", "no such file" if not path.exists() else "not a regular file")
         with path.open("rb") as handle:
             sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
             size = handle.tell()
         return _judge(path, limits, picture, sha256, size)
     except MediaError as error:
-        if error.reason in ("not_media", "unreadable") and (missing := _cut_box(path, size)):
+        if size and error.reason in ("not_media", "unreadable") and (missing := _cut_box(path, size)):
             return Finding("truncated", f"the file ends {missing} bytes too early", sha256, size)
         return Finding(error.reason, error.detail, sha256, size)
-    except OSError as error:
-        return Finding("unreadable", error.strerror or "cannot be read", sha256, size)
     except MemoryError:
         return Finding("unreadable", "decoding needs more memory than the limit", sha256, size)
+    except Exception as error:  # whatever a decoder raises on a strange file concerns this file alone
+        return Finding("unreadable", f"{type(error).__name__}: {shown(str(error))}", sha256, size)
 
 
 def _judge(path: Path, limits: Limits, picture: bool, sha256: str, size: int) -> Finding:

@@ -19,6 +19,7 @@ from components.ingest.seed import read_seed_tags, seed_rows
 from components.ingest.workers import Job, examine_all
 from components.media import MediaError
 from components.stage import progress
+from components.tables import ANNOTATIONS, MANIFEST, QUARANTINE, SEED, write_rows
 
 Rows = list[dict[str, Any]]
 
@@ -34,6 +35,13 @@ class Result:
     annotations: Rows
     seed: Rows
     decoded: int
+
+    def write(self, manifest: Path, quarantine: Path, annotated: Path, seed: Path) -> None:
+        """Write the four tables."""
+        write_rows(manifest, self.manifest, MANIFEST)
+        write_rows(quarantine, self.quarantine, QUARANTINE, sort_by=("uri", "stage", "reason", "detail"))
+        write_rows(annotated, self.annotations, ANNOTATIONS)
+        write_rows(seed, self.seed, SEED)
 
 
 def ingest(inventory: Rows, refused: Rows, annotations: Path, seed_tags: Path, params: Ingest, cache: Path) -> Result:

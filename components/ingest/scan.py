@@ -10,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.ingest.fingerprint import PICTURES, RATE_HZ, THUMB
-from components.media import Clock, FrameSampler, Kind, MediaError, Probe, SoundCollector, describe, opened, pick_stream
+from components.media import (
+    Clock,
+    FrameSampler,
+    Kind,
+    MediaError,
+    Probe,
+    SoundCollector,
+    describe,
+    only,
+    opened,
+    pick_stream,
+)
 
 Window = tuple[float, float]  # start and end, seconds from the file's start
 Choose = Callable[[Probe, dict[Kind, float]], Window | None]  # from what the headers say
@@ -56,6 +67,7 @@ def scan(path: Path, choose: Choose, picture: bool) -> Scan:
         probe, lengths = describe(container), {k: _length_s(s) for k, s in streams.items() if _length_s(s)}
         found = Scan(probe, lengths, choose(probe, lengths))
         readers = {s.index: _Reader(kind, container, s, found.window_s) for kind, s in streams.items()}
+        only(container, *streams.values())
         for packet in _packets(container, list(streams.values()), found):
             readers[packet.stream.index].read(packet, found)
     for reader in readers.values():

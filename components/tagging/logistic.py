@@ -90,7 +90,7 @@ def _minimise(loss: Callable[[], Any], parameters: list[Any]) -> None:
     import torch
 
     optimiser: Any = torch.optim.LBFGS(
-        parameters, max_iter=_STEPS, tolerance_grad=1e-6, tolerance_change=1e-10, history_size=20, line_search_fn="strong_wolfe"
+        parameters, max_iter=_STEPS, tolerance_grad=1e-4, tolerance_change=1e-6, history_size=20, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Any:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _SHOWN: Final = 5  # offending values in a message or in results.json
 _NOISE: Final = ("batch_id", "id")
 
+log = logging.getLogger(__name__)
+
 
 def validate(
     manifest: "pd.DataFrame", quarantine: "pd.DataFrame", annotations: "pd.DataFrame", params: Validate, docs: Path
@@ -31,12 +33,21 @@ def validate(
         expectations with severity, outcome, count of offending rows and some of their values.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read on import
+    logging.disable(logging.INFO)  # hundreds of lines about the library's own workings
+    try:
+        return _validate(manifest, quarantine, annotations, params, docs)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _validate(
+    manifest: "pd.DataFrame", quarantine: "pd.DataFrame", annotations: "pd.DataFrame", params: Validate, docs: Path
+) -> dict[str, Any]:
     import great_expectations as gx
     from great_expectations.core.run_identifier import RunIdentifier
 
     from components.validate.suites import corpus_expectations, manifest_expectations
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context: Any = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     source = context.data_sources.add_pandas("needledrop")
@@ -70,14 +81,18 @@ def refuse_if_failed(results: dict[str, Any], docs: Path) -> None:
     Raises:
         ValueError: names suite, expectation, column and some offending values of each.
     """
-    failed = [
-        f"{suite}: {row['expectation']} on {row['column']}: {_offence(row)}"
-        for suite, rows in results["suites"].items()
-        for row in rows
-        if row["severity"] == "critical" and not row["success"]
-    ]
-    if failed:
-        raise ValueError(f"validation failed, see {docs / 'index.html'}; {'; '.join(failed)}")
+    failed: dict[str, list[str]] = {"critical": [], "warning": []}
+    for suite, rows in results["suites"].items():
+        for row in rows:
+            if not row["success"]:
+                what = f"{suite}: {row['expectation']} on {row['column']}: {_offence(row)}"
+                failed.setdefault(row["severity"], []).append(what)
+    count = sum(len(rows) for rows in results["suites"].values())
+    log.info("validate: %d expectations, %d not met", count, sum(map(len, failed.values())))
+    for what in failed["warning"]:
+        log.warning("validate: warning: %s", what)
+    if failed["critical"]:
+        raise ValueError(f"validation failed, see {docs / 'index.html'}; {'; '.join(failed['critical'])}")
 
 
 _EXPECTED: Final = ("expectation", "column", "arguments", "severity")

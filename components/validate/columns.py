@@ -12,13 +12,18 @@ _CSV_ROW: Final = re.compile(r"\.csv:\d+$")  # quarantined rows of a CSV file; t
 
 
 def with_helpers(manifest: "pd.DataFrame") -> "pd.DataFrame":
-    """Add media_exists, and splits_of_video, _track and _artist: in how many splits each one occurs."""
+    """Add columns that are empty where all is well, and else name the offender.
+
+    missing_media: the uri of a file that is not there; video_, track_ and artist_in_several_splits: its id.
+    """
     table = manifest.copy()
     if "uri" in table:
-        table["media_exists"] = [Path(uri).is_file() for uri in table["uri"]]
+        table["missing_media"] = [None if Path(uri).is_file() else uri for uri in table["uri"]]
     for group in GROUPS:
-        if {f"{group}_id", "split"} <= set(table):
-            table[f"splits_of_{group}"] = table.groupby(f"{group}_id")["split"].transform("nunique")
+        ids = f"{group}_id"
+        if {ids, "split"} <= set(table):
+            shared = table.groupby(ids)["split"].transform("nunique") > 1
+            table[f"{group}_in_several_splits"] = table[ids].where(shared, None)
     return table
 
 

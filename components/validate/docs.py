@@ -43,26 +43,6 @@ _ENTRY: Final = """<!DOCTYPE html>
 _ENTRY_ROW: Final = """
 <tr><td><i class="fas fa-{mark}"></i></td><td><a href="validations/{name}.html">{name}</a></td>
 <td>{count}</td><td>{failed}</td><td><a href="expectations/{name}.html">expectations</a></td></tr>"""
-_TIME: Final = "2000-01-01T00:00:00+00:00"  # stands for "no time": the pages depend on the data alone
-_SHEET: Final = "docs.css"
-_STYLE: Final = Path(__file__).with_name(_SHEET)
-_SCRIPT: Final = """<script>
-function show(failedOnly) {
-  document.querySelectorAll('.hide-succeeded-validation-target-child').forEach(
-    mark => mark.parentElement.style.display = failedOnly ? 'none' : '');
-}
-function showAllValidations() { show(false); }
-function hideSucceededValidations() { show(true); }
-</script>"""
-_REMOVED: Final = (
-    r'<link rel="stylesheet"[^>]*https://[^>]*>',
-    r'<script[^>]*src="https://[^"]*"[^>]*>\s*</script>',
-    r"<script>\s*function showAllValidations.*?</script>",
-    r"<footer.*?</footer>",
-    r'<img\b[^>]*class="NO-CACHE"[^>]*>',
-    r"background-image: url\('https://[^']*'\);?",
-    r" / needledrop / 2000-01-01T00:00:00Z",
-)
 _TIME: Final = r"\b20(?!000101)\d{6}T\d{6}\.\d{6}Z|2000-01-01T00:00:00(\.0+)?(Z|\+00:00)|2000-01-01 00:00:00\S*"
 _UUID: Final = r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
 

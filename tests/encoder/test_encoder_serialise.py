@@ -77,7 +77,7 @@ def test_weights_of_another_model_are_refused(folder: Path) -> None:
     data = bytearray((folder / WEIGHTS).read_bytes())
     data[-1] ^= 1
     (folder / WEIGHTS).write_bytes(bytes(data))
-    with pytest.raises(ValueError, match="not the weights config.json speaks of"):
+    with pytest.raises(ValueError, match=r"not the weights config\.json speaks of"):
         load_model(folder)
 
 

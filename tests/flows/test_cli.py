@@ -75,7 +75,7 @@ def test_plan_says_why_as_json(toy: MakeToy, cli: Cli) -> None:
     assert plan["pending"] == 4
     assert plan["stages"][1] | {"description": ""} == {
         "name": "branch@left", "description": "", "runs": True, "rows": "",
-        "why": ["has never run", "reads from first, to run first"],
+        "why": ["has never run", "after first"],
     }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def test_a_changed_file_is_named_and_what_reads_from_it_waits(done: Workspace) -
     (done.root / "in.txt").write_text("other\n")
     graph = load_graph(done.root)
     assert graph.pending["first"] == ("in.txt changed",)
-    assert graph.pending["branch@left"] == ("reads from first, to run first",)
+    assert graph.pending["branch@left"] == ("after first",)
     assert graph["branch@left"].reasons == ()
 
 
@@ -88,7 +88,7 @@ def test_missing_and_edited_outputs_are_told_apart(done: Workspace) -> None:
     pending = load_graph(done.root).pending
     assert pending["branch@left"] == ("output left.txt is missing",)
     assert pending["branch@right"] == ("output right.txt was changed after the stage wrote it",)
-    assert pending["last"] == ("reads from branch@left, branch@right, to run first",)
+    assert pending["last"] == ("after branch@left, branch@right",)
 
 
 def test_a_changed_command_is_a_reason(done: Workspace) -> None:

@@ -1,5 +1,6 @@
 """The workspace's lock: one holder, named; free as soon as it dies."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from flows.exits import BUSY
 from flows.lock import Busy, hold, holder
+from flows.rwlock import mend
 from flows.workspace import Workspace
 
 from .conftest import ROOT
@@ -18,6 +20,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from flows.lock import hold
+from flows.rwlock import mend
 from flows.workspace import Workspace
 with hold(Workspace(Path(sys.argv[1])), wait=True):
     print("held", flush=True)
@@ -66,6 +69,29 @@ def test_the_flow_may_hold_what_the_command_line_holds(tmp_path: Path) -> None:
     with hold(workspace), hold(workspace):
         pass
     assert holder(workspace) is None
+
+
+def test_what_a_kill_left_in_dvcs_own_lock_is_cleared(tmp_path: Path) -> None:
+    path = tmp_path / ".dvc/tmp/rwlock"
+    path.parent.mkdir(parents=True)
+    mine, dead = {"pid": os.getpid(), "cmd": "dvc repro"}, {"pid": 2**22 - 1, "cmd": "dvc repro"}
+    # Our pid stands for one that was given to another program since.
+    path.write_text(json.dumps({"read": {"/a": [mine, dead]}, "write": {"/b": dead}}))
+    mend(Workspace(tmp_path))
+    assert json.loads(path.read_text()) == {"read": {}, "write": {}}
+    path.write_text('{"read": {"/a": [{"pi')
+    mend(Workspace(tmp_path))
+    assert not path.exists()
+
+    dvc = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", "dvc", "repro"])
+    try:
+        held = {"read": {}, "write": {"/b": {"pid": dvc.pid, "cmd": "dvc repro"}}}
+        path.write_text(json.dumps(held))
+        mend(Workspace(tmp_path))
+        assert json.loads(path.read_text()) == held, "somebody's dvc is at work"
+    finally:
+        dvc.kill()
+        dvc.wait()
 
 
 def test_a_failure_frees_it(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_model_below_the_floor_is_no_champion(workspace: Workspace, graph: Gra
     assert low < floor
     path.write_text(json.dumps(metrics))
     done = register(graph, workspace)
-    assert done.aliases == ["challenger"] and "no champion yet" in done.sentence()
+    assert done.aliases == ["challenger"] and "it is no champion" in done.sentence()
 
 
 STEPS = {
