@@ -20,7 +20,7 @@ from components.features.source import Source
 from components.indexing.search import Catalogue
 from components.ingest.examine import middle
 from components.ingest.params import Ingest
-from components.media import probe
+from components.media import MediaError, probe
 from components.modalities import TEXT, VIDEO, Modality
 from components.settings import read_section
 from components.store import spec_digest
@@ -82,7 +82,10 @@ class Recommender(PythonModel):
     def _video_source(self, path: Path) -> Source:
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
-        about = probe(path)
+        try:
+            about = probe(path)
+        except MediaError as error:
+            raise ValueError(f"{path}: {error}") from None
         if about.video_codec is None:
             raise ValueError(f"{path}: has no pictures; a query needs a video")
         # The same part of a file as ingest takes; from the start where the header gives no length.

@@ -72,10 +72,11 @@ def show(answer: dict[str, Any]) -> int:
     out = console()
     asked = " and ".join(part for part in (answer["video"], f"“{answer['text']}”" if answer["text"] else None) if part)
     out.print(f"{answer['model']} ({answer['alias']}), for {asked}", markup=False, soft_wrap=True)
-    rows = table("rank", "score", "title", "artist", "clip", "time", "tags", right=("rank", "score"))
+    rows = table("rank", "score", "title", "artist", "time", "tags", "clip", right=("rank", "score"))
     for hit in answer["ranking"]:
         time = f"{hit['start_s']:.1f}-{hit['end_s']:.1f} s"
-        words = (hit["title"] or "", hit["artist"] or "", hit["clip_id"][:12], time, hit["tags"])
+        tags = ", ".join(tag.partition(":")[2] or tag for tag in hit["tags"].split(", "))
+        words = (hit["title"] or "", hit["artist"] or "", time, tags, hit["clip_id"])
         rows.add_row(str(hit["rank"]), f"{hit['score']:.3f}", *map(escape, words))
     out.print(rows)
     return OK

@@ -71,5 +71,5 @@ def show(now: dict[str, Any]) -> int:
         out.print("  none registered")
     else:
         held = ", ".join(f"{name} is version {number}" for name, number in sorted(models["aliases"].items()))
-        out.print(f"  {models['versions']} versions; {held or 'no aliases'}")
+        out.print(f"  {models['versions']} version{'s' if models['versions'] > 1 else ''}; {held or 'no aliases'}")
     return OK

@@ -11,6 +11,7 @@ class TransformerFusion(Section):
     """A small Transformer over [query token, video, text]; the query token's output is y_vt."""
 
     kind: Literal["transformer"]
+    """A Transformer over the tokens of video and text."""
     layers: int = Field(ge=1, le=12)
     """Number of fusion blocks."""
 
@@ -19,6 +20,7 @@ class MeanFusion(Section):
     """The average of the modalities present: the plain baseline of the fusion module."""
 
     kind: Literal["mean"]
+    """The average of what is there."""
 
 
 Fusion = Annotated[TransformerFusion | MeanFusion, Field(discriminator="kind")]
@@ -28,6 +30,7 @@ class InfoNCE(Section):
     """Symmetric InfoNCE with in-batch negatives and a learnt temperature."""
 
     kind: Literal["infonce"]
+    """Symmetric InfoNCE."""
     initial_temperature: float = Field(gt=0, le=1)
     """Temperature (divides the cosine) at the first step."""
     lowest_temperature: float = Field(gt=0, le=1)

@@ -1,6 +1,7 @@
 """Measure retrieval on the test clips, in every query mode, and draw it."""
 
 from components import stage, tables
+from components.encoder.threads import wait_quietly
 from components.evaluation.params import EvaluationSection
 from components.modalities import MODALITIES
 from components.settings import read_section
@@ -24,6 +25,7 @@ def main() -> None:
         "plots",
     )
     section: EvaluationSection = read_section(EvaluationSection, "evaluation")
+    wait_quietly()
     from components.encoder.serialise import load_model
     from components.evaluation.oracle import read_truth
     from components.evaluation.plots import draw_all

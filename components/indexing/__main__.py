@@ -1,6 +1,7 @@
 """Embed the catalogue's music and index it."""
 
 from components import stage, tables
+from components.encoder.threads import wait_quietly
 from components.indexing.params import IndexingSection
 from components.settings import read_section
 from components.store import FeatureStore
@@ -10,6 +11,7 @@ def main() -> None:
     """Read section and files, embed every clip's music, write the catalogue."""
     args = stage.arguments(__doc__, "manifest", "music", "tags", "model", "index")
     section: IndexingSection = read_section(IndexingSection, "indexing")
+    wait_quietly()
     from components.encoder.serialise import load_model
     from components.indexing.catalogue import write_catalogue
     from components.indexing.run import make_catalogue

@@ -92,7 +92,8 @@ def _examine(
             findings[name] = known
         else:
             jobs.append(Job(name, path, picture=name[1]))
-    for name, finding in progress(examine_all(jobs, params.decoding, params.limits), "ingest", len(jobs)):
+    found = examine_all(jobs, params.decoding, params.limits)
+    for name, finding in progress(found, "ingest", len(jobs)) if jobs else ():
         findings[name] = finding
         cache.put(keys[name], finding)
     cache.close(keys.values())

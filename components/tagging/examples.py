@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,13 @@ def fold_of(clip_ids: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]
     return fold
 
 
-def require_same_features(music: FeatureStore, seed: FeatureStore) -> None:
-    """Stop when clips and seed tracks were described by different extractors.
+def open_stores(music: Path, seed: Path) -> tuple[FeatureStore, FeatureStore]:
+    """Open the music features of the clips and of the seed library.
 
     Raises:
-        ValueError: the two stores' specs differ.
+        ValueError: a store is damaged, or the two were made by different extractors.
     """
-    if music.digest != seed.digest:
-        raise ValueError(f"{seed.folder} and {music.folder} were made by different extractors; run the features stages again")
+    stores = FeatureStore.open(music), FeatureStore.open(seed)
+    if stores[0].digest != stores[1].digest:
+        raise ValueError(f"{seed} and {music} were made by different extractors; run the features stages again")
+    return stores

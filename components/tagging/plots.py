@@ -21,7 +21,7 @@ def draw_reliability(fit: Fit, path: Path) -> None:
         panel.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         title = f"{group}: no tag has enough tracks"
         if inside:
-            points = reliability(fit.labels[:, inside], fit.held_out[:, inside])
+            points = reliability(fit.examples.labels[:, inside], fit.held_out[:, inside])
             said, true, counts = zip(*points, strict=True)
             panel.plot(said, true, color="#1f6f8b", linewidth=1)
             panel.scatter(said, true, s=[12 + 200 * count / max(counts) for count in counts], color="#1f6f8b", alpha=0.8)

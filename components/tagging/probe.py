@@ -37,7 +37,7 @@ class Fit:
 
     tagger: Tagger
     scores: dict[str, Any]
-    labels: NDArray[np.bool_]  # (N, T)
+    examples: Examples
     held_out: Array  # (N, T) probabilities from fits that had not seen the track
 
 
@@ -45,9 +45,8 @@ def fit_probe(examples: Examples, params: ProbeParams) -> Fit:
     """Fit the tagger on the seed library; without usable tags it is a tagger that says nothing."""
     count, width = examples.features.shape
     if not examples.tags or count < MIN_TRACKS:
-        empty = np.zeros((count, 0))
-        tagger = Tagger([], np.zeros((0, width)), np.zeros(0))
-        return Fit(tagger, score_tags([], empty.astype(bool), empty), empty.astype(bool), empty)
+        tagger, empty = Tagger([], np.zeros((0, width)), np.zeros(0)), np.zeros((count, 0))
+        return Fit(tagger, score_tags([], empty.astype(bool), empty), examples, empty)
     fold = fold_of(examples.clip_ids, min(params.folds, count), params.seed)
     logits = {l2: _held_out_logits(examples, fold, l2) for l2 in sorted(params.l2)}
     l2 = min(logits, key=lambda value: log_loss(logits[value], examples.labels))
@@ -59,7 +58,7 @@ def fit_probe(examples: Examples, params: ProbeParams) -> Fit:
     weights = weights * scale * slope[:, None]
     tagger = Tagger(examples.tags, weights, biases * slope + offset - weights @ mean)
     scores = score_tags(examples.tags, examples.labels, held_out) | {"l2": l2}
-    return Fit(tagger, scores, examples.labels, held_out)
+    return Fit(tagger, scores, examples, held_out)
 
 
 def _standard(features: Array) -> tuple[Array, Array]:

@@ -1,13 +1,13 @@
 """What the tagging stage says at its end."""
 
 from components.modalities import TAG_GROUPS
-from components.tagging.examples import Examples
 from components.tagging.probe import MIN_TRACKS, Fit
 from components.tagging.tag import Tagged
 
 
-def report(examples: Examples, fit: Fit, tagged: Tagged) -> None:
+def report(fit: Fit, tagged: Tagged) -> None:
     """Print one line each: tags left out, the tagger's scores, the rows."""
+    examples = fit.examples
     if examples.left_out:
         listed = ", ".join(f"{name} ({count})" for (_, name), count in examples.left_out)
         print(f"tagging: left out for too few or too many tracks in the seed library: {listed}")

@@ -33,6 +33,12 @@ class Tagged:
     without_features: int
 
 
+def read_clip_ids(manifest: Path) -> list[str]:
+    """Return the ids of the manifest's clips."""
+    clip_ids: list[str] = tables.read_table(manifest, tables.MANIFEST).column("clip_id").to_pylist()
+    return clip_ids
+
+
 def tag_clips(
     clip_ids: Sequence[str], music: FeatureStore, tagger: Tagger, digest: str, threshold: float, earlier: Path
 ) -> Tagged:

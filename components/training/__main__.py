@@ -2,6 +2,7 @@
 
 from components import stage, tables
 from components.encoder.params import EncoderSection
+from components.encoder.threads import wait_quietly
 from components.modalities import MODALITIES
 from components.settings import read_section
 from components.store import FeatureStore
@@ -15,6 +16,7 @@ def main() -> None:
     )
     encoder: EncoderSection = read_section(EncoderSection, "encoder")
     section: TrainingSection = read_section(TrainingSection, "training")
+    wait_quietly()
     from components.encoder.serialise import save_model
     from components.training.data import Features
     from components.training.run import HISTORY, train

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.encoder.model import Arrays, Batch
-from components.modalities import MUSIC, TEXT, VIDEO
+from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from components.training.data import Clips, Features, Texts
 from components.training.draws import batch_rows, draws
 from components.training.params import TrainingSection
@@ -25,11 +25,36 @@ def make_batch(
     seen, heard = (drop_segments(mask, section.segment_dropout, chance) for mask in (seen, heard))
     seen, read = drop_modalities(seen, read, section, draws(section.seed, "modality", step).random(batch))
 
+    arrays: dict[Modality, Arrays] = {VIDEO: (video, seen), TEXT: (text, read), MUSIC: (music, heard)}
+    if section.mixup > 0:
+        arrays = blend(arrays, section.mixup, draws(section.seed, "mixup", step))
+
     def put(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(device)
 
-    given: Batch = {VIDEO: (put(video), put(seen)), TEXT: (put(text), put(read)), MUSIC: (put(music), put(heard))}
-    return given, put(clips.tracks[rows])
+    return {m: (put(values), put(mask)) for m, (values, mask) in arrays.items()}, put(clips.tracks[rows])
+
+
+def blend(arrays: dict[Modality, Arrays], concentration: float, chance: np.random.Generator) -> dict[Modality, Arrays]:
+    """Mix each sample with another of the batch by one share for all its modalities (mixup, ICLR 2018).
+
+    A blend of two clips' videos belongs to the same blend of their music. The share is at least a
+    half, so the sample keeps its identity; where the other has no such segment it stays as it is.
+
+    Args:
+        arrays: features (B, S, D) and masks (B, S) per modality.
+        concentration: both parameters of the Beta distribution of the share.
+        chance: the draws.
+    """
+    batch = len(arrays[MUSIC][1])
+    share = chance.beta(concentration, concentration, batch)
+    share = np.maximum(share, 1.0 - share).astype(np.float32)[:, None, None]
+    other = chance.permutation(batch)
+    blended: dict[Modality, Arrays] = {}
+    for modality, (values, mask) in arrays.items():
+        both = (mask & mask[other])[:, :, None]
+        blended[modality] = (np.where(both, share * values + (1 - share) * values[other], values), mask)
+    return blended
 
 
 def _trim(arrays: Arrays) -> Arrays:

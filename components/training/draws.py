@@ -4,9 +4,17 @@ from typing import Final, Literal
 
 import numpy as np
 
-Purpose = Literal["weights", "order", "modality", "text", "segments", "units"]
+Purpose = Literal["weights", "order", "modality", "text", "segments", "mixup", "units"]
 
-_STREAM: Final[dict[Purpose, int]] = {"weights": 0, "order": 1, "modality": 2, "text": 3, "segments": 4, "units": 5}
+_STREAM: Final[dict[Purpose, int]] = {
+    "weights": 0,
+    "order": 1,
+    "modality": 2,
+    "text": 3,
+    "segments": 4,
+    "mixup": 5,
+    "units": 6,
+}
 
 
 def draws(seed: int, purpose: Purpose, step: int) -> np.random.Generator:

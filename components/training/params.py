@@ -32,6 +32,8 @@ class TrainingSection(Section):
     """Probability that a sample's video is dropped whole, so that text-only queries are known."""
     segment_dropout: float = Field(ge=0, lt=1)
     """Probability that a segment of video or music is dropped; one always stays."""
+    mixup: float = Field(ge=0, le=10)
+    """Each clip is blended with another by a share from Beta(mixup, mixup), the larger part its own; 0 is off."""
     human_text: float = Field(ge=0, le=1)
     """Probability that an annotated train clip shows its annotation, not its caption; 0 is the paper's setting."""
     validate_every: int = Field(ge=1)

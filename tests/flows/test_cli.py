@@ -29,12 +29,12 @@ def test_help_imports_nothing_heavy(clean_environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("words", [("nonsense",), (), ("retrain", "--nonsense"), ("recommend", "x.mp4", "-k", "0")])
-def test_wrong_usage_is_2(cli: Cli, tmp_path: Path, words: tuple[str, ...]) -> None:
-    assert cli(*words, cwd=tmp_path).returncode == 2
+def test_wrong_usage_is_2(here: Cli, tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert here(*words, cwd=tmp_path).returncode == 2
 
 
-def test_outside_a_project_is_2(cli: Cli, tmp_path: Path) -> None:
-    done = cli("plan", cwd=tmp_path)
+def test_outside_a_project_is_2(here: Cli, tmp_path: Path) -> None:
+    done = here("plan", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no dvc.yaml") and done.stderr.count("\n") == 1
 
@@ -51,13 +51,13 @@ def test_outside_a_project_is_2(cli: Cli, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_params_are_2_and_nothing_starts(
-    toy: MakeToy, cli: Cli, old: str, new: str, words: tuple[str, ...]
+    toy: MakeToy, here: Cli, old: str, new: str, words: tuple[str, ...]
 ) -> None:
     workspace = toy(DIAMOND)
     params = workspace.root / "params.yaml"
     assert old in params.read_text()
     params.write_text(params.read_text().replace(old, new, 1))
-    done = cli("retrain", cwd=workspace.root)
+    done = here("retrain", cwd=workspace.root)
     assert done.returncode == 2
     assert done.stderr.startswith("error: params.yaml") and done.stderr.count("\n") == 1
     for word in words:
@@ -65,11 +65,11 @@ def test_wrong_params_are_2_and_nothing_starts(
     assert not workspace.state.exists() and not (workspace.root / "first.txt").exists()
 
 
-def test_plan_says_why_as_json(toy: MakeToy, cli: Cli) -> None:
+def test_plan_says_why_as_json(toy: MakeToy, here: Cli) -> None:
     workspace = toy(DIAMOND)
     inner = workspace.root / "notes"
     inner.mkdir()
-    done = cli("plan", "--json", cwd=inner)
+    done = here("plan", "--json", cwd=inner)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["pending"] == 4
@@ -79,20 +79,20 @@ def test_plan_says_why_as_json(toy: MakeToy, cli: Cli) -> None:
     }  # fmt: skip
 
 
-def test_status_of_a_new_workspace_creates_nothing(toy: MakeToy, cli: Cli) -> None:
+def test_status_of_a_new_workspace_creates_nothing(toy: MakeToy, here: Cli) -> None:
     workspace = toy(DIAMOND)
-    done = cli("status", "--json", cwd=workspace.root)
+    done = here("status", "--json", cwd=workspace.root)
     assert done.returncode == 0, done.stderr
     now = json.loads(done.stdout)
     assert now["last_run"] is None and now["busy"] is None and now["models"]["versions"] == 0
     assert not workspace.mlflow_database.exists()
 
 
-def test_doctor_shows_no_secret(toy: MakeToy, cli: Cli) -> None:
+def test_doctor_shows_no_secret(toy: MakeToy, here: Cli) -> None:
     workspace = toy(DIAMOND)
     uri = "http://me:hush-2@127.0.0.1:9"
     secrets = {"AWS_SECRET_ACCESS_KEY": "hush-1", "MLFLOW_TRACKING_URI": uri, "MLFLOW_TRACKING_PASSWORD": "hush-3"}
-    done = cli("doctor", "--json", cwd=workspace.root, **secrets)
+    done = here("doctor", "--json", cwd=workspace.root, **secrets)
     report = json.loads(done.stdout)
     assert "hush" not in done.stdout + done.stderr
     shown = {
@@ -103,8 +103,8 @@ def test_doctor_shows_no_secret(toy: MakeToy, cli: Cli) -> None:
     assert found["python"]["ok"] and not found["MLflow"]["ok"] and "does not answer" in found["MLflow"]["found"]
 
 
-def test_doctor_explains_every_key(cli: Cli) -> None:
-    rows = json.loads(cli("doctor", "--params", "--json", cwd=ROOT).stdout)
+def test_doctor_explains_every_key(here: Cli) -> None:
+    rows = json.loads(here("doctor", "--params", "--json", cwd=ROOT).stdout)
     keys = {row["key"]: row for row in rows}
     assert len(keys) == len(rows), "a key is explained once"
     assert keys["training.text_dropout"]["type"] == "float, >= 0, <= 1"
@@ -121,12 +121,12 @@ def test_doctor_explains_every_key(cli: Cli) -> None:
         (("recommend", "--text", "calm piano"), 1, "no model has the alias 'champion'"),
     ],
 )
-def test_recommend_refuses_clearly(toy: MakeToy, cli: Cli, words: tuple[str, ...], code: int, message: str) -> None:
-    done = cli(*words, cwd=toy(DIAMOND).root)
+def test_recommend_refuses_clearly(toy: MakeToy, here: Cli, words: tuple[str, ...], code: int, message: str) -> None:
+    done = here(*words, cwd=toy(DIAMOND).root)
     assert done.returncode == code
     assert message in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_register_needs_something_to_register(toy: MakeToy, cli: Cli) -> None:
-    done = cli("register", cwd=toy(DIAMOND).root)
+def test_register_needs_something_to_register(toy: MakeToy, here: Cli) -> None:
+    done = here("register", cwd=toy(DIAMOND).root)
     assert done.returncode == 1 and "nothing to register" in done.stderr

@@ -129,7 +129,6 @@ def test_a_model_below_the_floor_is_no_champion(workspace: Workspace, graph: Gra
 
 STEPS = {
     "as the run starts": "flows.record.log_params",
-    "before the model": "flows.record.model_source",
     "inside the model": "mlflow.tracking.MlflowClient.finalize_logged_model",
     "before the version": "mlflow.register_model",
     "before the aliases": "flows.register.settle_aliases",

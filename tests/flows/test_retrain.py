@@ -7,10 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import yaml
 
 from flows.run_stage import StageFailed
 from flows.runs import read_runs
@@ -57,15 +55,6 @@ def test_a_run_then_nothing_then_only_what_changed(
     }  # fmt: skip
 
 
-def test_the_lock_file_is_that_of_dvc_alone(toy: MakeToy, prefect_server: str, tmp_path: Path) -> None:
-    by_flow = toy(DIAMOND)
-    outcomes(by_flow, prefect_server)
-    found = yaml.safe_load((by_flow.root / "dvc.lock").read_text())
-    (by_flow.root / "dvc.lock").unlink()
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "--force", "-q"], cwd=by_flow.root, check=True)
-    assert yaml.safe_load((by_flow.root / "dvc.lock").read_text()) == found
-
-
 def test_after_a_failure_nothing_that_depends_on_it_starts(toy: MakeToy, prefect_server: str) -> None:
     workspace = toy(BROKEN)
     with pytest.raises(StageFailed, match=r"(?s)error: row 3 is wrong.*not started: after"):
@@ -94,7 +83,7 @@ def start(workspace: Workspace, environment: dict[str, str], server: str) -> tup
     raise AssertionError("the slow stage did not start")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_polite_signal_stops_the_stage_too(
     toy: MakeToy, prefect_server: str, clean_environment: dict[str, str], number: signal.Signals
 ) -> None:
@@ -108,11 +97,16 @@ def test_a_polite_signal_stops_the_stage_too(
     assert read_runs(workspace)[0]["state"] == "interrupted"
 
 
-def test_the_next_run_clears_up_after_a_kill_9(
+def test_a_second_run_is_busy_and_the_next_one_clears_up_after_a_kill_9(
     toy: MakeToy, prefect_server: str, clean_environment: dict[str, str], cli: Cli
 ) -> None:
     workspace = toy(SLOW)
     process, stage = start(workspace, clean_environment, prefect_server)
+    second = cli("retrain", "--json", cwd=workspace.root)
+    assert second.returncode == 5
+    assert f"process {process.pid}" in second.stderr
+    assert json.loads(second.stdout)["code"] == 5
+
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not gone(stage, within_s=0.2), "the stage is in a session of its own"
@@ -124,18 +118,3 @@ def test_the_next_run_clears_up_after_a_kill_9(
     assert [row["outcome"] for row in json.loads(done.stdout)["stages"]] == ["ran"]
     assert gone(stage)
     assert [run["state"] for run in read_runs(workspace)] == ["finished", "killed"]
-
-
-def test_a_second_retrain_is_busy(
-    toy: MakeToy, prefect_server: str, clean_environment: dict[str, str], cli: Cli
-) -> None:
-    workspace = toy(SLOW)
-    process, _ = start(workspace, clean_environment, prefect_server)
-    try:
-        second = cli("retrain", "--json", cwd=workspace.root)
-        assert second.returncode == 5
-        assert f"process {process.pid}" in second.stderr
-        assert json.loads(second.stdout)["code"] == 5
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)

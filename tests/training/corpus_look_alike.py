@@ -18,6 +18,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "training": {
         "seed": 5, "threads": 1, "steps": 60, "warmup_steps": 5, "batch": 16, "learning_rate": 0.003,
         "weight_decay": 0.01, "gradient_clip": 1.0, "text_dropout": 0.3, "video_dropout": 0.1, "segment_dropout": 0.1,
+        "mixup": 1.0,
         "human_text": 0.5, "validate_every": 10, "patience": 100, "least_train_clips": 8, "least_val_clips": 2,
     },
     "evaluation": {

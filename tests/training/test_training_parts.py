@@ -12,7 +12,7 @@ from components.encoder.params import EncoderSection
 from components.modalities import MODALITIES, MUSIC, TEXT
 from components.settings import ParamsError, parse_section
 from components.store import FeatureStore
-from components.training.batches import drop_modalities, drop_segments, make_batch
+from components.training.batches import blend, drop_modalities, drop_segments, make_batch
 from components.training.data import Features, Texts
 from components.training.draws import batch_rows, draws
 from components.training.loop import learning_rate
@@ -68,6 +68,26 @@ def test_modalities_are_dropped_at_their_rates_and_never_both() -> None:
     assert 1 - read[1::2, 0].mean() == pytest.approx(0.3, abs=0.02)
 
 
+def test_blend_mixes_every_modality_by_one_share_of_at_least_a_half() -> None:
+    batch = 8
+    own = np.arange(batch, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
+    mask = np.ones((batch, 2), bool)
+    heard = mask.copy()
+    heard[5] = False  # nothing to mix clip 5's music with, nor into another's
+    music, video = own + 100, own * 10
+    given = {"music": (music, heard), "video": (video, mask)}
+    mixed = blend(given, 1.0, draws(1, "mixup", 3))  # type: ignore[arg-type]
+    other = draws(1, "mixup", 3)
+    other.beta(1.0, 1.0, batch)
+    partner = other.permutation(batch)
+    for clip in range(batch):
+        at = mixed["video"][0][clip, 0, 0] / 10  # between the clip and its partner, nearer to the clip
+        assert abs(at - clip) <= abs(clip - partner[clip]) / 2 + 1e-5
+        expected = clip + 100 if 5 in (clip, partner[clip]) else at + 100
+        np.testing.assert_allclose(mixed["music"][0][clip], expected, rtol=1e-5)
+    np.testing.assert_array_equal(mixed["music"][1], heard)
+
+
 def test_texts_prefer_what_is_asked_for(features: tuple[Features, list[dict[str, Any]]]) -> None:
     stores, _ = features
     texts = Texts(stores.captions, stores.annotations)
@@ -85,7 +105,7 @@ def test_a_batch_shows_the_text_that_human_text_says(
     features: tuple[Features, list[dict[str, Any]]], human_text: float, same_as: str
 ) -> None:
     stores, manifest = features
-    chosen = section(human_text=human_text, text_dropout=0.0, video_dropout=0.0)
+    chosen = section(human_text=human_text, text_dropout=0.0, video_dropout=0.0, mixup=0.0)
     clips = stores.clips(manifest, "train", 2)
     given, _ = make_batch(stores, clips, chosen, 16, 0, torch.device("cpu"))
     ids = [clips.ids[row] for row in batch_rows(chosen.seed, 0, len(clips), 16)]

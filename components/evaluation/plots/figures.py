@@ -29,7 +29,7 @@ def draw_all(folder: Path, measured: Measured, history: Sequence[dict[str, Any]]
 def recall_curves(path: Path, measured: Measured) -> None:
     """Recall against k: the model solid, the oracle dashed, chance dotted; one panel per level."""
     pool = measured.report["pool"]["size"]
-    with figure(path, 2, 10.5, 4.3) as (drawn, axes):
+    with figure(path, 2, 11.5, 4.3) as (drawn, axes):
         for axis, level in zip(axes, ("track", "segment"), strict=True):
             shown = [r for r in measured.rankings if (r.level, r.direction) == (level, "video_to_music")]
             for ranking in shown:
@@ -47,7 +47,7 @@ def recall_curves(path: Path, measured: Measured) -> None:
             ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if k < pool] + [pool]
             axis.set_xticks(ticks, [str(k) for k in ticks])
             axis.minorticks_off()
-            axis.legend(loc="upper left")
+        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
         drawn.suptitle(f"Share of queries whose track is among the first k of {pool}", x=0.01, ha="left")
 
 
@@ -55,14 +55,14 @@ def recall_bars(path: Path, measured: Measured) -> None:
     """R@10 with intervals, both levels and directions, against chance and the oracle."""
     report = measured.report
     pool, confidence = report["pool"]["size"], report["pool"]["confidence"]
-    with figure(path, 4, 11.5, 4.0) as (drawn, axes):
+    with figure(path, 4, 12.0, 4.4) as (drawn, axes):
         for axis, (level, direction) in zip(axes, TITLES, strict=True):
             found = report[level][direction]
             for at, (mode, metrics) in enumerate(found.items()):
                 r10 = metrics["R@10"]
                 errors = [[max(0.0, r10["value"] - r10["low"])], [max(0.0, r10["high"] - r10["value"])]]
                 axis.bar(at, r10["value"], 0.62, color=COLOURS[mode], yerr=errors, capsize=4, ecolor=INK)
-                axis.text(at, 0.015, f"{r10['value']:.2f}", ha="center", va="bottom", color="white", weight="bold")
+                axis.text(at, 1.06, f"{r10['value']:.2f}", ha="center", va="bottom", color=COLOURS[mode], weight="bold")
                 if (level, direction) == ("track", "video_to_music") and mode in report["oracle"]:
                     limit = report["oracle"][mode]["R@10"]["value"]
                     axis.hlines(
@@ -71,11 +71,12 @@ def recall_bars(path: Path, measured: Measured) -> None:
             shown = [r for r in measured.rankings if (r.level, r.direction) == (level, direction)]
             by_chance = chance_curve(pool, _positives(shown))[min(10, pool) - 1]
             axis.axhline(by_chance, color=QUIET, linestyle=":", linewidth=1.6, label="chance")
-            axis.set(title=TITLES[level, direction], ylim=(0, 1.02))
+            axis.set_title(TITLES[level, direction].replace(", ", "\n"), pad=24)
+            axis.set_ylim(0, 1.05)
             axis.set_xticks(range(len(found)), [LABELS[mode].replace(" + ", "\n+ ") for mode in found])
             axis.grid(axis="x", visible=False)
         axes[0].set_ylabel("R@10 (share of queries)")
-        axes[0].legend(loc="upper left")
+        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
         drawn.suptitle(
             f"Recall at 10 of {pool} clips, whiskers: {confidence:.0%} bootstrap interval over artists",
             x=0.01,
