@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from components.containers import MediaError, probe
 from components.encoder.model import Arrays
 from components.encoder.serialise import load_model
 from components.features.extractor import Extractor, build_extractor
@@ -20,7 +21,6 @@ from components.features.source import Source
 from components.indexing.search import Catalogue
 from components.ingest.examine import middle
 from components.ingest.params import Ingest
-from components.media import MediaError, probe
 from components.modalities import TEXT, VIDEO, Modality
 from components.settings import read_section
 from components.store import spec_digest

@@ -85,6 +85,8 @@ def main() -> int:
             raise Refusal("MLFLOW_TRACKING_URI names a server: its page is there, there is none to start here")
         for port in (arguments.mlflow_port, arguments.prefect_port):
             _free(port)
+        # Prefect's page asks port 4200, whatever port the server has, unless it is told.
+        os.environ["PREFECT_UI_API_URL"] = f"http://{HOST}:{arguments.prefect_port}/api"
         # Without this the MLflow server starts ten processes and takes 1 GB.
         os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         workspace.state.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,7 @@ def _serve(pages: list[Server], workspace: Workspace) -> int:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     logs = {page.name: workspace.state / f"{page.name.lower()}-server.log" for page in pages}
     try:

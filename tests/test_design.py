@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from components.settings import Section
 
 ROOT = Path(__file__).parent.parent
-SHARED = {"settings", "stage", "tables", "store", "media", "modalities"}
+SHARED = {"settings", "stage", "tables", "store", "containers", "media", "modalities"}
 USES_MODEL = {"training", "evaluation", "indexing"}
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())

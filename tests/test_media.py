@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.media import MediaError, frames_at, mono, probe
+from components.containers import MediaError, probe
+from components.media import frames_at, mono
 from tests.ingest.media_look_alike import blobs, notes, write_clip, write_media
 
 NAMES = [

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import components.containers
 import components.media
 from components.ingest import examine, fingerprint, scan
 from components.ingest.examine import Finding
@@ -44,7 +45,7 @@ def spec_digest(limits: Limits) -> str:
     import av
 
     digest = hashlib.sha256(limits.model_dump_json().encode() + av.__version__.encode())
-    for module in (components.media, examine, fingerprint, scan):
+    for module in (components.containers, components.media, examine, fingerprint, scan):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 

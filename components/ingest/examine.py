@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
+from components.containers import Kind, MediaError, Probe
 from components.ingest.fingerprint import sound_print
 from components.ingest.params import Limits
 from components.ingest.rows import shown
 from components.ingest.scan import Scan, Window, scan
-from components.media import Kind, MediaError, Probe
 
 _SHIFT_S: Final = 0.1  # a window that moves by less than this is not decoded again
 _TOP_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"sidx", b"styp", b"uuid", b"udta")

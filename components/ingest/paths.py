@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from components.media import MediaError
+from components.containers import MediaError
 
 
 def common_root(uris: Iterable[str]) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.containers import MediaError
 from components.ingest.annotations import read_annotations
 from components.ingest.cache import Cache, Key, spec_digest
 from components.ingest.copies import exact_copies, near_copies
@@ -17,7 +18,6 @@ from components.ingest.params import Ingest
 from components.ingest.paths import common_root, inside
 from components.ingest.seed import read_seed_tags, seed_rows
 from components.ingest.workers import Job, examine_all
-from components.media import MediaError
 from components.stage import progress
 from components.tables import ANNOTATIONS, MANIFEST, QUARANTINE, SEED, write_rows
 

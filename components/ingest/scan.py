@@ -9,19 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from components.containers import Clock, Kind, MediaError, Probe, describe, only, opened, pick_stream
 from components.ingest.fingerprint import PICTURES, RATE_HZ, THUMB
-from components.media import (
-    Clock,
-    FrameSampler,
-    Kind,
-    MediaError,
-    Probe,
-    SoundCollector,
-    describe,
-    only,
-    opened,
-    pick_stream,
-)
+from components.media import FrameSampler, SoundCollector
 
 Window = tuple[float, float]  # start and end, seconds from the file's start
 Choose = Callable[[Probe, dict[Kind, float]], Window | None]  # from what the headers say

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from components.containers import MediaError
 from components.ingest.examine import Finding
 from components.ingest.manifest import clip_id
 from components.ingest.paths import contained
 from components.ingest.rows import Row, RowError, clean_text, leads_out, read_csv, shown
-from components.media import MediaError
 from components.modalities import TAG_GROUPS
 
 COLUMNS: Final = ("path", "group", "name")

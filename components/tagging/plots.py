@@ -7,6 +7,9 @@ from components.modalities import TAG_GROUPS
 from components.tagging.probe import Fit
 from components.tagging.scores import reliability
 
+_BLUE = "#1f6f8b"
+_FIRM = 15  # tags in a tenth of probability from which its share means something
+
 
 def draw_reliability(fit: Fit, path: Path) -> None:
     """Draw said against true share per group, from tracks that were left out of the fit."""
@@ -19,14 +22,17 @@ def draw_reliability(fit: Fit, path: Path) -> None:
     for panel, group in zip(panels, TAG_GROUPS, strict=True):
         inside = [at for at, tag in enumerate(fit.tagger.tags) if tag[0] == group]
         panel.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-        title = f"{group}: no tag has enough tracks"
+        title = f"{group}\nno tag has enough tracks"
         if inside:
             points = reliability(fit.examples.labels[:, inside], fit.held_out[:, inside])
-            said, true, counts = zip(*points, strict=True)
-            panel.plot(said, true, color="#1f6f8b", linewidth=1)
-            panel.scatter(said, true, s=[12 + 200 * count / max(counts) for count in counts], color="#1f6f8b", alpha=0.8)
+            firm = [(said, true) for said, true, count in points if count >= _FIRM]
+            loose = [(said, true) for said, true, count in points if count < _FIRM]
+            panel.plot(*zip(*firm, strict=True), color=_BLUE, marker="o", linewidth=1)
+            if loose:
+                panel.scatter(*zip(*loose, strict=True), facecolors="none", edgecolors=_BLUE, label=f"fewer than {_FIRM} tags")
+                panel.legend(loc="lower right", frameon=False)
             figures = fit.scores["groups"][group]
-            title = f"{group}: ROC-AUC {figures['roc_auc']:.3f}, calibration error {figures['ece']:.3f}"
-        panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability said", ylabel="share that is true", title=title)
+            title = f"{group}\nROC-AUC {figures['roc_auc']:.3f}, calibration error {figures['ece']:.3f}"
+        panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability said", ylabel="share that is true", title=title)
         panel.set_aspect("equal")
     canvas.print_png(path, metadata={"Software": None})

@@ -47,8 +47,8 @@ def blend(arrays: dict[Modality, Arrays], concentration: float, chance: np.rando
         chance: the draws.
     """
     batch = len(arrays[MUSIC][1])
-    share = chance.beta(concentration, concentration, batch)
-    share = np.maximum(share, 1.0 - share).astype(np.float32)[:, None, None]
+    drawn = chance.beta(concentration, concentration, batch)
+    share = np.maximum(drawn, 1.0 - drawn).astype(np.float32)[:, None, None]
     other = chance.permutation(batch)
     blended: dict[Modality, Arrays] = {}
     for modality, (values, mask) in arrays.items():

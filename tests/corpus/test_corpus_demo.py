@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components import media, tables
+from components import containers, media, tables
 from components.corpus import demo
 from components.corpus.build import build_corpus
 from components.corpus.collected import Collected
@@ -102,7 +102,7 @@ def test_faster_music_has_faster_pictures(world: World) -> None:
 def test_rendered_clip_decodes(rendered: tuple[Path, Collected]) -> None:
     folder, _corpus = rendered
     path = folder / "media" / "demo-00001.mp4"
-    found = media.probe(path)
+    found = containers.probe(path)
     assert (found.video_codec, found.audio_codec, found.width, found.height) == ("h264", "aac", 160, 120)
     assert found.duration_s == pytest.approx(LENGTH_S, abs=0.1)
     frames = media.frames_at(path, [0.0, 2.0], (160, 120))
@@ -121,7 +121,7 @@ def test_seed_library_is_sound_alone_with_tags_in_every_group(rendered: tuple[Pa
     assert {row["group"] for row in rows} == set(TAG_GROUPS)
     by_path = {row["path"] for row in rows}
     assert len(by_path) == 20 and len(rows) == 20 * 5
-    probe = media.probe(folder / min(by_path))
+    probe = containers.probe(folder / min(by_path))
     assert probe.video_codec is None and probe.audio_codec == "aac"
 
 
