@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.store import FeatureStore, update_store
+from components.increments import update_store
+from components.store import FeatureStore
 
 SPEC = {"modality": "music", "kind": "test", "dims": 3, "max_segments": 4}
 
@@ -84,14 +85,23 @@ def test_three_percent_more_rows_compute_only_those(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.dictionaries(st.sampled_from("abcdefghij"), st.sampled_from(["1", "2"])), min_size=1, max_size=4), st.integers(1, 5))
-def test_no_history_changes_the_bytes(tmp_path_factory: pytest.TempPathFactory, history: list[dict[str, str]], shard_rows: int) -> None:
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abcdefghij"), st.sampled_from(["1", "2"])), min_size=1, max_size=4),
+    st.integers(1, 5),
+)
+def test_no_history_changes_the_bytes(
+    tmp_path_factory: pytest.TempPathFactory, history: list[dict[str, str]], shard_rows: int
+) -> None:
     folder = tmp_path_factory.mktemp("store")
     last: dict[str, str] = {}
     for rows in history:
         report = update(folder / "grown", rows, shard_rows=shard_rows)
         same = {clip_id for clip_id, key in rows.items() if last.get(clip_id) == key}
-        assert (report.kept, report.computed, report.dropped) == (len(same), len(rows) - len(same), len(set(last) - set(rows)))
+        assert (report.kept, report.computed, report.dropped) == (
+            len(same),
+            len(rows) - len(same),
+            len(set(last) - set(rows)),
+        )
         last = rows
     update(folder / "scratch", last, shard_rows=shard_rows)
     assert contents(folder / "grown") == contents(folder / "scratch")
@@ -109,9 +119,15 @@ def test_refused_rows_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
         reason, detail = "no_audio", "no sound\nin it"
 
     answers = {"a": Broken(), "b": np.full((1, 3), np.nan), "c": np.ones((2, 3)), "d": np.full((1, 3), 1e9)}
-    report = update_store(tmp_path / "s", SPEC, [(c, "k") for c in answers], lambda ids: ((i, answers[i]) for i in ids), 4)
+    report = update_store(
+        tmp_path / "s", SPEC, [(c, "k") for c in answers], lambda ids: ((i, answers[i]) for i in ids), 4
+    )
     assert (report.rows, report.computed) == (1, 1)
-    assert [(clip_id, reason) for clip_id, reason, _ in report.refused] == [("a", "no_audio"), ("b", "not_finite"), ("d", "not_finite")]
+    assert [(clip_id, reason) for clip_id, reason, _ in report.refused] == [
+        ("a", "no_audio"),
+        ("b", "not_finite"),
+        ("d", "not_finite"),
+    ]
     assert report.refused[0][2] == "no sound in it"
     assert "a" not in FeatureStore.open(tmp_path / "s")
 
@@ -188,7 +204,7 @@ SLOW = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from components.store import update_store
+from components.increments import update_store
 def compute(ids):
     for clip_id in ids:
         time.sleep(0.02)

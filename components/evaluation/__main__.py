@@ -25,7 +25,6 @@ def main() -> None:
         "plots",
     )
     section: EvaluationSection = read_section(EvaluationSection, "evaluation")
-    wait_quietly()
     from components.encoder.serialise import load_model
     from components.evaluation.oracle import read_truth
     from components.evaluation.plots import draw_all
@@ -44,4 +43,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    wait_quietly()
     stage.run(main)

@@ -8,7 +8,7 @@ from typing import Any
 from components import stage
 from components.features.extractor import Extractor
 from components.features.source import Source
-from components.store import Report, update_store
+from components.increments import Report, update_store
 
 
 def require_passed(verdict: Path) -> None:

@@ -11,7 +11,6 @@ def main() -> None:
     """Read section and files, embed every clip's music, write the catalogue."""
     args = stage.arguments(__doc__, "manifest", "music", "tags", "model", "index")
     section: IndexingSection = read_section(IndexingSection, "indexing")
-    wait_quietly()
     from components.encoder.serialise import load_model
     from components.indexing.catalogue import write_catalogue
     from components.indexing.run import make_catalogue
@@ -23,4 +22,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    wait_quietly()
     stage.run(main)

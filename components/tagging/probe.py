@@ -48,12 +48,12 @@ def fit_probe(examples: Examples, params: ProbeParams) -> Fit:
         tagger, empty = Tagger([], np.zeros((0, width)), np.zeros(0)), np.zeros((count, 0))
         return Fit(tagger, score_tags([], empty.astype(bool), empty), examples, empty)
     fold = fold_of(examples.clip_ids, min(params.folds, count), params.seed)
-    logits = {l2: _held_out_logits(examples, fold, l2) for l2 in sorted(params.l2)}
+    logits = _held_out_logits(examples, fold, params.l2)
     l2 = min(logits, key=lambda value: log_loss(logits[value], examples.labels))
     held_out = _held_out_probabilities(logits[l2], examples.labels, examples.tags, fold)
 
     mean, scale = _standard(examples.features)
-    weights, biases = fit_logistic((examples.features - mean) * scale, examples.labels, l2)
+    weights, biases = fit_logistic((examples.features - mean) * scale, examples.labels, [l2])[l2]
     slope, offset = _calibration(logits[l2], examples.labels, examples.tags)
     weights = weights * scale * slope[:, None]
     tagger = Tagger(examples.tags, weights, biases * slope + offset - weights @ mean)
@@ -67,13 +67,15 @@ def _standard(features: Array) -> tuple[Array, Array]:
     return features.mean(axis=0), np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)
 
 
-def _held_out_logits(examples: Examples, fold: NDArray[np.int64], l2: float) -> Array:
-    logits = np.empty(examples.labels.shape)
+def _held_out_logits(examples: Examples, fold: NDArray[np.int64], penalties: Sequence[float]) -> dict[float, Array]:
+    """Return per penalty the logits (N, T) of each fold by a fit on the others."""
+    logits = {l2: np.empty(examples.labels.shape) for l2 in sorted(penalties)}
     for number in np.unique(fold):
         inside, outside = fold != number, fold == number
         mean, scale = _standard(examples.features[inside])
-        weights, biases = fit_logistic((examples.features[inside] - mean) * scale, examples.labels[inside], l2)
-        logits[outside] = ((examples.features[outside] - mean) * scale) @ weights.T + biases
+        fits = fit_logistic((examples.features[inside] - mean) * scale, examples.labels[inside], penalties)
+        for l2, (weights, biases) in fits.items():
+            logits[l2][outside] = ((examples.features[outside] - mean) * scale) @ weights.T + biases
     return logits
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from components import stage
 from components.tagging.examples import Examples
+from components.tagging.logistic import one_thread
 from components.tagging.params import ProbeParams, TaggingParams
 from components.tagging.plots import draw_reliability
 from components.tagging.probe import Fit, Tagger, fit_probe
@@ -18,7 +19,8 @@ def fit_tagger(examples: Examples, params: TaggingParams) -> Fit:
     """Fit the tagger that the section asks for."""
     match params:
         case ProbeParams():
-            return fit_probe(examples, params)
+            with one_thread():
+                return fit_probe(examples, params)
         case _:
             assert_never(params)
 

@@ -16,19 +16,18 @@ def main() -> None:
     )
     encoder: EncoderSection = read_section(EncoderSection, "encoder")
     section: TrainingSection = read_section(TrainingSection, "training")
-    wait_quietly()
     from components.encoder.serialise import save_model
     from components.training.data import Features
-    from components.training.run import HISTORY, train
+    from components.training.run import train
 
     features = Features(*(FeatureStore.open(path) for path in (args.video, args.music, args.text, args.annotations)))
     trained = train(tables.read_rows(args.manifest, tables.MANIFEST), features, encoder, section, args.checkpoints)
     with stage.atomic_folder(args.model) as folder:
         save_model(folder, trained.model, {m: features.store(m).digest for m in MODALITIES})
-    tables.write_rows(args.history, trained.history, HISTORY, sort_by=("step", "name"))
-    stage.write_json(args.summary, trained.summary)
+    trained.write_record(args.history, args.summary)
     trained.checkpoints.remove()
 
 
 if __name__ == "__main__":
+    wait_quietly()
     stage.run(main)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from components import stage, tables
 from components.encoder.device import settle
 from components.encoder.model import TrimodalModel
 from components.encoder.params import EncoderSection
@@ -40,6 +41,11 @@ class Trained:
     history: list[dict[str, Any]]
     summary: dict[str, Any]
     checkpoints: Checkpoints
+
+    def write_record(self, history: Path, summary: Path) -> None:
+        """Write the history as a table in long form and the summary as JSON."""
+        tables.write_rows(history, self.history, HISTORY, sort_by=("step", "name"))
+        stage.write_json(summary, self.summary)
 
 
 def train(

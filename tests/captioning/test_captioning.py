@@ -58,7 +58,9 @@ def told(group: str, name: str, text: str) -> bool:
     return any(word.lower() in text.lower() for word in (name, *words_for(group, name)))
 
 
-@pytest.mark.parametrize("present", [groups for n in range(1, 8) if (groups := [g for at, g in enumerate(TAG_GROUPS) if n >> at & 1])])
+@pytest.mark.parametrize(
+    "present", [groups for n in range(1, 8) if (groups := [g for at, g in enumerate(TAG_GROUPS) if n >> at & 1])]
+)
 def test_a_sentence_tells_the_lead_tag_of_every_group_it_has(present: list[str]) -> None:
     for number in range(60):
         one = clip(f"c{number}", **{group: FULL[group] for group in present})
@@ -91,20 +93,30 @@ def test_unknown_tags_are_told_as_they_are() -> None:
 
 
 def test_articles_follow_the_sound() -> None:
-    texts = [Data2Text(PARAMS).sentence(clip(f"c{n}", genres=[("indie", 1.0)], moods=[("epic", 1.0)])).lower() for n in range(80)]
+    texts = [
+        Data2Text(PARAMS).sentence(clip(f"c{n}", genres=[("indie", 1.0)], moods=[("epic", 1.0)])).lower()
+        for n in range(80)
+    ]
     assert any(" an " in f" {text}" for text in texts)
     assert not any(f" a {word}" in f" {text}" for text in texts for word in ("indie", "epic"))
 
 
 def test_one_instrument_takes_no_plural_verb() -> None:
-    texts = [Data2Text(PARAMS).sentence(clip(f"c{n}", instruments=[("banjo", 0.9)], **{k: FULL[k] for k in ("genres", "moods")})) for n in range(150)]
+    texts = [
+        Data2Text(PARAMS).sentence(
+            clip(f"c{n}", instruments=[("banjo", 0.9)], **{k: FULL[k] for k in ("genres", "moods")})
+        )
+        for n in range(150)
+    ]
     assert not any(verb in text for text in texts for verb in ("banjo carry", "banjo set", "banjo play"))
 
 
 def test_the_thesaurus_holds_each_tag_itself_first_and_no_repeats() -> None:
     for group in TAG_GROUPS:
         for name, words in WORDS[group].items():
-            assert name == name.lower() and len(set(words)) == len(words) and all(word.strip() == word for word in words)
+            assert (
+                name == name.lower() and len(set(words)) == len(words) and all(word.strip() == word for word in words)
+            )
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=12), st.floats(0.3, 1)), max_size=4), st.text(max_size=5))
@@ -195,16 +207,35 @@ def test_wrong_params_are_named(section: dict[str, object], said: str) -> None:
 
 
 def test_the_command_writes_the_table(tmp_path: Path) -> None:
-    numbers = {"bytes": 1, "width": 1, "height": 1, "duration_s": 1.0, "fps": 1.0, "sample_rate_hz": 1, "channels": 1, "start_s": 0.0, "end_s": 1.0}
+    numbers = {
+        "bytes": 1,
+        "width": 1,
+        "height": 1,
+        "duration_s": 1.0,
+        "fps": 1.0,
+        "sample_rate_hz": 1,
+        "channels": 1,
+        "start_s": 0.0,
+        "end_s": 1.0,
+    }
     row = dict.fromkeys(tables.MANIFEST.names, "x") | numbers
-    tables.write_rows(tmp_path / "manifest.parquet", [row | {"clip_id": name} for name in ("a", "b", "no-tags-row")], tables.MANIFEST)
+    tables.write_rows(
+        tmp_path / "manifest.parquet", [row | {"clip_id": name} for name in ("a", "b", "no-tags-row")], tables.MANIFEST
+    )
     tags = [{"group": "genres", "name": "folk", "probability": 0.8}]
-    tables.write_rows(tmp_path / "tags.parquet", [{"clip_id": "a", "tags": tags}, {"clip_id": "b", "tags": []}, {"clip_id": "gone", "tags": tags}], tables.TAGS)
+    tables.write_rows(
+        tmp_path / "tags.parquet",
+        [{"clip_id": "a", "tags": tags}, {"clip_id": "b", "tags": []}, {"clip_id": "gone", "tags": tags}],
+        tables.TAGS,
+    )
     tables.write_rows(tmp_path / "annotated.parquet", [], tables.ANNOTATIONS)
     command = [sys.executable, "-m", "components.captioning"]
     for name in ("manifest", "tags", "annotated", "captions"):
         command += [f"--{name}", str(tmp_path / f"{name}.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "captioning: 2 rows, 2 computed, 0 kept, 0 dropped, 0 quarantined (1 no_tags, 1 ok)"
+    assert (
+        done.stdout.splitlines()[-1]
+        == "captioning: 2 rows, 2 computed, 0 kept, 0 dropped, 0 quarantined (1 no_tags, 1 ok)"
+    )
     rows = tables.read_rows(tmp_path / "captions.parquet", tables.CAPTIONS)
     assert [row["clip_id"] for row in rows] == ["a", "b"] and rows[1]["text"] == NO_TAGS_TEXT

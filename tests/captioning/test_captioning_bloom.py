@@ -10,13 +10,21 @@ from components.captioning.prompt import answer, chosen_exemplars, prompt, usabl
 
 
 def clip(clip_id: str, genres: dict[str, float], moods: dict[str, float], instruments: dict[str, float]) -> Tagged:
-    return Tagged(clip_id, {"genres": tuple(genres.items()), "moods": tuple(moods.items()), "instruments": tuple(instruments.items())})
+    return Tagged(
+        clip_id,
+        {"genres": tuple(genres.items()), "moods": tuple(moods.items()), "instruments": tuple(instruments.items())},
+    )
 
 
 PARTY = clip(
-    "party", {"electronic": 0.826, "dance": 0.639}, {"dynamic": 0.468, "dramatic": 0.333}, {"synthesizer keyboard": 0.819, "synth bass": 0.684}
+    "party",
+    {"electronic": 0.826, "dance": 0.639},
+    {"dynamic": 0.468, "dramatic": 0.333},
+    {"synthesizer keyboard": 0.819, "synth bass": 0.684},
 )
-COUNTRY = clip("country", {"country": 0.472, "rock": 0.308}, {"happy": 0.402}, {"drumset": 0.639, "acoustic guitar": 0.337})
+COUNTRY = clip(
+    "country", {"country": 0.472, "rock": 0.308}, {"happy": 0.402}, {"drumset": 0.639, "acoustic guitar": 0.337}
+)
 # Design, section 1.2; from ViML's figure 3.
 PAPER = """\
 [Input]: GENRES: electronic (82.6%), dance (63.9%); MOODS: dynamic (46.8%), dramatic (33.3%); INSTRUMENTS: synthesizer keyboard (81.9%), synth bass (68.4%)
@@ -75,13 +83,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<pad>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=["<pad>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     raw.train_from_iterator([PAPER] * 4, trainer)
     names = {"pad_token": "<pad>", "eos_token": "</s>"}
     PreTrainedTokenizerFast(tokenizer_object=raw, **names).save_pretrained(folder)
     torch.manual_seed(0)
-    config = BloomConfig(vocab_size=400, hidden_size=32, n_layer=2, n_head=4, pad_token_id=0, bos_token_id=1, eos_token_id=1)
+    config = BloomConfig(
+        vocab_size=400, hidden_size=32, n_layer=2, n_head=4, pad_token_id=0, bos_token_id=1, eos_token_id=1
+    )
     bloom = BloomForCausalLM(config)
     with torch.no_grad():  # random weights of the usual size would tie: make the choices clear
         for weight in bloom.parameters():
@@ -98,8 +111,13 @@ def section(model: Path, **update: object) -> BloomParams:
     return BloomParams.model_validate(values | update)
 
 
-EXEMPLARS = [Exemplar(clip(f"e{n}", {"pop": 0.31 + n / 50}, {}, {"piano": 0.9}), f"Song number {n} with piano.") for n in range(6)]
-CLIPS = [clip(f"c{n}", {"rock": 0.9, "folk": 0.3}, {"sad": 0.4} if n % 2 else {}, {"flute": 0.5 + n / 100}) for n in range(7)]
+EXEMPLARS = [
+    Exemplar(clip(f"e{n}", {"pop": 0.31 + n / 50}, {}, {"piano": 0.9}), f"Song number {n} with piano.")
+    for n in range(6)
+]
+CLIPS = [
+    clip(f"c{n}", {"rock": 0.9, "folk": 0.3}, {"sad": 0.4} if n % 2 else {}, {"flute": 0.5 + n / 100}) for n in range(7)
+]
 
 
 def test_a_caption_does_not_depend_on_its_batch(model: Path) -> None:
@@ -133,7 +151,18 @@ def test_the_pool_and_the_settings_decide_the_version_but_the_batch_does_not(mod
         return build_captioner(section(model, **update), exemplars).version
 
     assert version() == version(batch_size=1) == version(EXEMPLARS[::-1])
-    assert len({version(), version(EXEMPLARS[:-1]), version(revision="two"), version(seed=2), version(exemplars=EXEMPLARS[1:])}) == 5
+    assert (
+        len(
+            {
+                version(),
+                version(EXEMPLARS[:-1]),
+                version(revision="two"),
+                version(seed=2),
+                version(exemplars=EXEMPLARS[1:]),
+            }
+        )
+        == 5
+    )
 
 
 def test_too_few_exemplars_and_a_missing_model_are_named(model: Path, tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ from components.evaluation.pool import choose_pool
 from components.evaluation.report import RANKS
 from components.evaluation.run import evaluate
 from components.evaluation.segments import OneSegment, middle_segments, segments_at
+from components.increments import update_store
 from components.modalities import MODALITIES, MUSIC, VIDEO
 from components.settings import ParamsError, parse_section
-from components.store import FeatureStore, update_store
+from components.store import FeatureStore
 from components.training.run import HISTORY
 from tests.training.corpus_look_alike import PARAMS, write_corpus
 

@@ -32,7 +32,8 @@ def test_log_mel_agrees_with_librosa(dtype: type) -> None:
     sound = (tone(440) + tone(1234.5) + 0.05 * rng.standard_normal(4 * RATE)).astype(dtype)
     ours = log_mel(power_spectrum(sound, 1024, 256), RATE, 40).numpy()
     theirs = librosa.power_to_db(
-        librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=1024, hop_length=256, n_mels=40, pad_mode="constant"), top_db=None
+        librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=1024, hop_length=256, n_mels=40, pad_mode="constant"),
+        top_db=None,
     )
     assert np.abs(ours - theirs).max() < 1e-4
 
@@ -94,7 +95,11 @@ def test_onset_density_counts_clicks() -> None:
 
 def test_features_have_the_stated_width_and_survive_silence_and_noise(section: EmbeddedParams) -> None:
     rng = np.random.default_rng(2)
-    for sound in (np.zeros(RATE, np.float32), np.ones(RATE, np.float32), rng.uniform(-1, 1, 8 * RATE).astype(np.float32)):
+    for sound in (
+        np.zeros(RATE, np.float32),
+        np.ones(RATE, np.float32),
+        rng.uniform(-1, 1, 8 * RATE).astype(np.float32),
+    ):
         features = describe_sound(sound, [0.0, 2.0, 4.0, 6.0], 2.0, section.music)
         assert features.shape == (4, music_dims(section.music))
         assert np.abs(features).max() < 1000  # far from float16's end

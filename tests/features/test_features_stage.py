@@ -30,7 +30,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("modality", ["video", "music"])
-def test_one_process_and_two_give_the_same_bytes(section: EmbeddedParams, clips: list[Path], tmp_path: Path, modality: str) -> None:
+def test_one_process_and_two_give_the_same_bytes(
+    section: EmbeddedParams, clips: list[Path], tmp_path: Path, modality: str
+) -> None:
     many = sources_of(clips * 7)  # enough for several processes
     for workers in (1, 2):
         extractor = build_extractor(section.model_copy(update={"workers": workers}), modality)
@@ -40,7 +42,9 @@ def test_one_process_and_two_give_the_same_bytes(section: EmbeddedParams, clips:
 
 
 @pytest.mark.parametrize("modality", ["video", "music"])
-def test_more_clips_compute_only_those(section: EmbeddedParams, clips: list[Path], tmp_path: Path, modality: str) -> None:
+def test_more_clips_compute_only_those(
+    section: EmbeddedParams, clips: list[Path], tmp_path: Path, modality: str
+) -> None:
     extractor = build_extractor(section, modality)
     update_features(sources_of(clips)[1:], extractor, tmp_path / "grown", 4)
     report = update_features(sources_of(clips), extractor, tmp_path / "grown", 4)

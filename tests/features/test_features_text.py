@@ -22,7 +22,6 @@ def test_the_hash_is_the_same_in_every_process() -> None:
     row = features("folk guitar")
     words = row[:256]
 
-
     for run in ("folk", "guitar", "folk guitar"):
         code = zlib.crc32(run.encode())
         assert np.isclose(words[(code >> 1) % 256], (1 if code & 1 else -1) * np.sqrt(0.5 / 3), atol=1e-6)

@@ -25,7 +25,9 @@ def with_squares(count: int, size: int) -> np.ndarray:
     return planes
 
 
-@pytest.mark.parametrize(("rgb", "turn"), [((1, 0, 0), 0), ((1, 1, 0), 4), ((0, 1, 0), 8), ((0, 0, 1), 16), ((1, 0, 0.5), 22)])
+@pytest.mark.parametrize(
+    ("rgb", "turn"), [((1, 0, 0), 0), ((1, 1, 0), 4), ((0, 1, 0), 8), ((0, 0, 1), 16), ((1, 0, 0.5), 22)]
+)
 def test_the_hue_histogram_finds_the_hue(rgb: tuple[float, float, float], turn: int) -> None:
     hues = colour(plain(*rgb))[0, 10:34]
     assert abs(int(hues.argmax()) - turn) <= 1 and np.isclose(hues.max(), 4, atol=0.1)

@@ -14,10 +14,11 @@ from components import tables
 from components.encoder.model import TrimodalModel
 from components.encoder.serialise import load_model, save_model
 from components.features.extractor import build_extractor
+from components.increments import update_store
 from components.indexing.catalogue import write_catalogue
 from components.modalities import MODALITIES, TAG_GROUPS
 from components.params import read_all
-from components.store import FeatureStore, update_store
+from components.store import FeatureStore
 from flows.graph import Graph
 from flows.workspace import Workspace
 

@@ -20,7 +20,7 @@ from flows.register import DIGEST_TAG, Registration, champion_floor, register
 from flows.tracking import Unreachable
 from flows.workspace import Workspace
 
-from .conftest import ROOT
+from .conftest import ROOT, Cli
 from .results import write_results
 
 
@@ -181,17 +181,17 @@ print(json.dumps({"code": components.__file__, "rows": answer.to_dict("records")
 
 
 def test_the_model_answers_in_another_process_from_an_empty_folder(
-    workspace: Workspace, graph: Graph, tmp_path: Path, clean_environment: dict[str, str]
+    workspace: Workspace, graph: Graph, tmp_path: Path, clean_environment: dict[str, str], here: Cli
 ) -> None:
     done: Registration = register(graph, workspace)
     empty = tmp_path / "empty"
     empty.mkdir()
-    del clean_environment["PYTHONPATH"]
     uri = f"sqlite:///{workspace.mlflow_database}"
+    alone = {name: value for name, value in clean_environment.items() if name != "PYTHONPATH"}
     found = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, uri],
         cwd=empty,
-        env=clean_environment,
+        env=alone,
         capture_output=True,
         text=True,
         check=False,
@@ -203,17 +203,8 @@ def test_the_model_answers_in_another_process_from_an_empty_folder(
     scores = [row["score"] for row in answer["rows"] if row["query"] == 0]
     assert scores == sorted(scores, reverse=True)
 
-    words = ["recommend", "--text", "calm piano", "-k", "3", "--json"]
-    command = [sys.executable, "-m", "flows.cli", *words]
-    asked = subprocess.run(
-        command,
-        cwd=workspace.root,
-        env=clean_environment | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert asked.returncode == 0, asked.stderr[-2000:]
+    asked = here("recommend", "--text", "calm piano", "-k", "3", "--json", cwd=workspace.root)
+    assert asked.returncode == 0, asked.stderr
     said = json.loads(asked.stdout)
     assert said["model"] == f"needledrop version {done.version}"
     assert [(row["clip_id"], row["score"]) for row in said["ranking"]] == [

@@ -14,7 +14,9 @@ import yaml
 ROOT = Path(__file__).parent.parent.parent
 SMALL: dict[str, dict[str, Any]] = {
     "corpus": {"clips": 48, "seed_clips": 40, "clip_s": 4.0},
-    "ingest": {"splits": {"seed": 7, "train": 0.5, "val": 0.2, "test": 0.3, "min_train": 8, "min_val": 3, "min_test": 4}},
+    "ingest": {
+        "splits": {"seed": 7, "train": 0.5, "val": 0.2, "test": 0.3, "min_train": 8, "min_val": 3, "min_test": 4}
+    },
     "training": {"steps": 30, "warmup_steps": 3, "validate_every": 10, "batch": 16},
     "evaluation": {"resamples": 50},
 }
@@ -60,13 +62,19 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
         root = tmp_path_factory.mktemp(name)
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, check=True,
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
         ).stdout.decode()
         for file in filter(None, listed.split("\0")):
             if (ROOT / file).is_file() and file != "dvc.lock" and not file.startswith("tests/"):
                 (root / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / file, root / file)
-        for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"]):
+        for command in (
+            ["init", "-q"],
+            ["add", "-A"],
+            ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"],
+        ):
             subprocess.run(["git", *command], cwd=root, check=True)
         project = Project(root)
         project.params(**SMALL)

@@ -16,7 +16,13 @@ import pytest
 
 from .conftest import Project
 
-ROWS = ("data/features/video", "data/features/music", "data/features/text", "data/tags.parquet", "data/captions.parquet")
+ROWS = (
+    "data/features/video",
+    "data/features/music",
+    "data/features/text",
+    "data/tags.parquet",
+    "data/captions.parquet",
+)
 
 
 def versions(project: Project) -> list[int]:
@@ -27,7 +33,12 @@ def versions(project: Project) -> list[int]:
 
 def files(root: Path, *paths: str) -> dict[str, bytes]:
     """Content of every file at or under `paths`."""
-    found = [p for path in paths for p in ([root / path] if (root / path).is_file() else (root / path).rglob("*")) if p.is_file()]
+    found = [
+        p
+        for path in paths
+        for p in ([root / path] if (root / path).is_file() else (root / path).rglob("*"))
+        if p.is_file()
+    ]
     return {str(path.relative_to(root)): path.read_bytes() for path in found}
 
 
@@ -73,15 +84,19 @@ def kill_at(project: Project, moment: str) -> None:
     output.parent.mkdir(exist_ok=True)
     with output.open("w") as handle:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "retrain"], cwd=project.root, env=project.environment,
-            stdout=handle, stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, "-m", "flows.cli", "retrain"],
+            cwd=project.root,
+            env=project.environment,
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     deadline = time.monotonic() + 300
     while not reached(project, output.read_text()):
         assert process.poll() is None, f"ended before {moment} was seen:\n{output.read_text()}"
         assert time.monotonic() < deadline, f"{moment} never came:\n{output.read_text()}"
         time.sleep(0.02)
-    time.sleep(random.uniform(0.0, 1.0))  # noqa: S311
+    time.sleep(random.uniform(0.0, 1.0))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

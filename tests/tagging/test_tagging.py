@@ -1,6 +1,7 @@
 """The probe tagger: learns what can be learnt, is calibrated, and computes rows once."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import tables
+from components.increments import update_store
 from components.settings import ParamsError, parse_section, read_params, read_section
-from components.store import FeatureStore, update_store
+from components.store import FeatureStore
 from components.tagging.examples import fold_of, pooled, seed_examples
 from components.tagging.logistic import fit_logistic, fit_platt
 from components.tagging.params import ProbeParams, TaggingParams
 from components.tagging.probe import Tagger, fit_probe
 from components.tagging.scores import calibration_error, reliability
 from components.tagging.tag import KEYED_TAGS, kept_tags, tag_clips
-from components.tagging.tagger import load_tagger, save_tagger, tagger_digest
+from components.tagging.tagger import fit_tagger, load_tagger, save_tagger, tagger_digest
 
 GENRES, MOODS, INSTRUMENTS = ["folk", "rock", "techno"], ["calm", "dark"], ["drums", "flute", "piano"]
 
@@ -49,7 +51,16 @@ def library(count: int, seed: int, prefix: str = "s") -> tuple[dict[str, np.ndar
         tracks[clip_id] = (truth @ ways + 0.8 * rng.standard_normal((2, 12))).astype(np.float32)
         tags = [{"group": "genres", "name": GENRES[genre]}, {"group": "moods", "name": MOODS[mood]}]
         tags += [{"group": "instruments", "name": name} for name, on in zip(INSTRUMENTS, plays, strict=True) if on]
-        rows.append({"clip_id": clip_id, "uri": f"{clip_id}.m4a", "sha256": "0" * 64, "start_s": 0.0, "end_s": 4.0, "tags": tags})
+        rows.append(
+            {
+                "clip_id": clip_id,
+                "uri": f"{clip_id}.m4a",
+                "sha256": "0" * 64,
+                "start_s": 0.0,
+                "end_s": 4.0,
+                "tags": tags,
+            }
+        )
     return tracks, rows
 
 
@@ -70,7 +81,7 @@ def test_logistic_regression_agrees_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     features = rng.standard_normal((40, 60))  # more features than tracks
     labels = np.stack([features[:, 0] > 0, features[:, 1] + features[:, 2] > 0.3], axis=1)
-    weights, biases = fit_logistic(features, labels, l2=5.0)
+    weights, biases = fit_logistic(features, labels, [50.0, 5.0])[5.0]
     for tag in range(2):
         peer = LogisticRegression(C=1 / 5.0, tol=1e-8, max_iter=2000).fit(features, labels[:, tag])
         np.testing.assert_allclose(weights[tag], peer.coef_[0], atol=2e-3)
@@ -92,7 +103,9 @@ def test_calibration_error_by_hand() -> None:
     assert np.isclose(calibration_error(labels, said), (0.25 * 2 + 0.15 * 2) / 4)
 
 
-def test_the_probe_learns_and_says_how_well(seed: tuple[FeatureStore, list[dict]], params: ProbeParams, tmp_path: Path) -> None:
+def test_the_probe_learns_and_says_how_well(
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, tmp_path: Path
+) -> None:
     store, rows = seed
     fit = fit_probe(seed_examples(rows, store, params.min_examples), params)
     for group in ("genres", "moods", "instruments"):
@@ -106,10 +119,12 @@ def test_the_probe_learns_and_says_how_well(seed: tuple[FeatureStore, list[dict]
     assert right > 0.85
 
 
-def test_the_fit_does_not_depend_on_the_order_of_the_library(seed: tuple[FeatureStore, list[dict]], params: ProbeParams) -> None:
+def test_the_fit_does_not_depend_on_the_order_of_the_library(
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams
+) -> None:
     store, rows = seed
-    one = fit_probe(seed_examples(rows, store, 8), params)
-    two = fit_probe(seed_examples(rows[::-1], store, 8), params)
+    one = fit_tagger(seed_examples(rows, store, 8), params)
+    two = fit_tagger(seed_examples(rows[::-1], store, 8), params)
     np.testing.assert_array_equal(one.tagger.weights, two.tagger.weights)
     assert one.scores == two.scores
 
@@ -127,7 +142,9 @@ def test_rare_tags_and_tracks_without_features_are_left_out(seed: tuple[FeatureS
 
 def test_an_unknown_group_is_named(seed: tuple[FeatureStore, list[dict]]) -> None:
     store, rows = seed
-    with pytest.raises(ValueError, match=r"s0000\.m4a: tag 'fast' is in group 'tempo'; groups are genres, moods, instruments"):
+    with pytest.raises(
+        ValueError, match=r"s0000\.m4a: tag 'fast' is in group 'tempo'; groups are genres, moods, instruments"
+    ):
         seed_examples([rows[0] | {"tags": [{"group": "tempo", "name": "fast"}]}], store, 1)
 
 
@@ -141,7 +158,13 @@ def test_folds_are_even_and_follow_the_ids(clip_ids: list[str], folds: int) -> N
 
 
 def test_tags_are_sorted_cut_and_rounded() -> None:
-    tags = [("genres", "folk"), ("genres", "rock"), ("moods", "calm"), ("instruments", "flute"), ("instruments", "piano")]
+    tags = [
+        ("genres", "folk"),
+        ("genres", "rock"),
+        ("moods", "calm"),
+        ("instruments", "flute"),
+        ("instruments", "piano"),
+    ]
     tagger = Tagger(tags, np.zeros((5, 1)), np.zeros(5))
     kept = kept_tags(np.array([0.31, 0.7654321234, 0.2999, 0.5, 0.5]), tagger, 0.30)
     assert [(tag["group"], tag["name"], tag["probability"]) for tag in kept] == [
@@ -149,7 +172,9 @@ def test_tags_are_sorted_cut_and_rounded() -> None:
     ]  # fmt: skip
 
 
-def test_more_clips_compute_only_those(seed: tuple[FeatureStore, list[dict]], params: ProbeParams, tmp_path: Path) -> None:
+def test_more_clips_compute_only_those(
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, tmp_path: Path
+) -> None:
     store, rows = seed
     fit = fit_probe(seed_examples(rows, store, 8), params)
     tracks, _ = library(103, seed=3, prefix="c")
@@ -173,7 +198,9 @@ def test_more_clips_compute_only_those(seed: tuple[FeatureStore, list[dict]], pa
     assert run(tmp_path / "grown.parquet", every).computed == 103
 
 
-def test_a_saved_tagger_says_the_same(seed: tuple[FeatureStore, list[dict]], params: ProbeParams, tmp_path: Path) -> None:
+def test_a_saved_tagger_says_the_same(
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, tmp_path: Path
+) -> None:
     store, rows = seed
     fit = fit_probe(seed_examples(rows, store, 8), params)
     save_tagger(fit, tmp_path / "tagger", params, store.digest)
@@ -215,12 +242,45 @@ def test_without_a_seed_library_no_clip_has_tags_and_the_run_goes_on(tmp_path: P
     tables.write_rows(tmp_path / "seed.parquet", [], tables.SEED)
     update_store(tmp_path / "seed", music.spec | {"version": 2}, [], lambda ids: iter([]), 64)
     refused = run_stage(tmp_path)
-    assert refused.returncode == 1 and "made by different extractors" in refused.stderr and "Traceback" not in refused.stderr
+    assert (
+        refused.returncode == 1
+        and "made by different extractors" in refused.stderr
+        and "Traceback" not in refused.stderr
+    )
 
 
-@pytest.mark.parametrize(("key", "value"), [("threshold", 1.0), ("folds", 1), ("l2", []), ("l2", [0.0]), ("min_examples", 1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("threshold", 1.0), ("folds", 1), ("l2", []), ("l2", [0.0]), ("min_examples", 1)]
+)
 def test_wrong_params_are_named(key: str, value: object) -> None:
     tree = read_params()
     tree["tagging"][key] = value
     with pytest.raises(ParamsError, match=key):
         parse_section(TaggingParams, "tagging", tree)
+
+
+FIT = """
+import sys
+from pathlib import Path
+import numpy as np
+from components.settings import read_section
+from components.tagging.examples import Examples
+from components.tagging.params import TaggingParams
+from components.tagging.tagger import fit_tagger, tagger_digest
+rng = np.random.default_rng(0)
+features = rng.standard_normal((120, 600))
+labels = features[:, :5] + rng.standard_normal((120, 5)) > 0.5
+tags = [("genres", str(n)) for n in range(5)]
+examples = Examples([f"s{n}" for n in range(120)], features, tags, labels, [])
+print(tagger_digest(fit_tagger(examples, read_section(TaggingParams, "tagging")).tagger, 0.3, "f"))
+"""
+
+
+def test_the_number_of_threads_does_not_change_the_tagger() -> None:
+    def digest(threads: str) -> str:
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        return subprocess.run(
+            [sys.executable, "-c", FIT], capture_output=True, text=True, check=True, env=environment
+        ).stdout
+
+    assert digest("1") == digest("2") != ""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from components import tables
-from components.store import update_store
+from components.increments import update_store
 
 SIZES = {"train": 48, "val": 12, "test": 16}
 PARAMS: dict[str, dict[str, Any]] = {

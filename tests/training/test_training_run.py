@@ -235,7 +235,7 @@ def test_a_diverged_loss_is_said_plainly(
 
 
 def test_captions_and_annotations_must_share_their_extractor(tmp_path: Path) -> None:
-    from components.store import update_store
+    from components.increments import update_store
 
     write_corpus(tmp_path)
     spec = {"modality": "text", "dims": 3, "max_segments": 1}

@@ -1,0 +1,273 @@
+"""Row-level increments of a feature store: compute what is missing, keep the rest, lose nothing.
+
+A store grown clip by clip has the same bytes as one made in a single run (design 2.8).
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components import tables
+from components.stage import atomic_file
+from components.store import INDEX, read_head, read_index, read_shard, shard_name, spec_digest
+
+# B clips, S segments, D dims.
+Compute = Callable[[list[str]], Iterator[tuple[str, "NDArray[Any] | Exception"]]]
+
+_LARGEST = float(np.finfo(np.float16).max)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one update did: counts of rows, and the refused ones as (clip_id, reason, detail)."""
+
+    rows: int
+    computed: int
+    kept: int
+    dropped: int
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows} rows, {self.computed} computed, {self.kept} kept, {self.dropped} dropped, "
+            f"{len(self.refused)} quarantined"
+        )
+
+
+def update_store(
+    folder: Path,
+    spec: dict[str, Any],
+    rows: Iterable[tuple[str, str]],
+    compute: Compute,
+    shard_rows: int,
+    flush_s: float = 5.0,
+) -> Report:
+    """Bring the store at ``folder`` to exactly ``rows``, computing only what is missing.
+
+    A row is kept when its clip_id, its content key and the spec's digest are those of an earlier
+    run. Finished rows are published in ``<folder>.partial`` about every ``flush_s`` seconds, so a
+    killed run loses no more than that; the folder itself is replaced at the end, whole.
+
+    Args:
+        folder: the store; may not exist yet.
+        spec: what makes the features; must have ``dims`` (D) and ``max_segments`` (S).
+        rows: (clip_id, content key) of every wanted row; a clip_id may stand once.
+        compute: yields (clip_id, (s, D) array or the exception that stopped it), in any order.
+            Exceptions with a ``reason`` attribute keep it as the reason code.
+        shard_rows: rows in each shard file.
+        flush_s: seconds of work at risk.
+
+    Raises:
+        ValueError: a clip_id stands twice in ``rows``, or every row was refused.
+    """
+    wanted: dict[str, str] = {}
+    for clip_id, key in rows:
+        if clip_id in wanted:
+            raise ValueError(f"{folder}: clip {clip_id!r} stands twice in the rows to compute")
+        wanted[clip_id] = key
+    partial = folder.with_name(folder.name + ".partial")
+    digest = spec_digest(spec)
+    shape = (int(spec["max_segments"]), int(spec["dims"]))
+
+    before: set[str] = set()
+    found: dict[str, _Row] = {}
+    for place in (partial / "previous", folder):
+        before |= _rows_of_store(place, digest, shape, wanted, found)
+    part_count = _rows_of_parts(partial, digest, shape, wanted, found)
+    missing = [clip_id for clip_id in sorted(wanted) if clip_id not in found]
+    kept = len(found)
+
+    refused: dict[str, tuple[str, str, str]] = {}
+    if missing:
+        parts = _Parts(partial, digest, shape, part_count, flush_s, shard_rows)
+        pending = set(missing)
+        for clip_id, result in compute(missing):
+            assert clip_id in pending, f"compute answered for {clip_id!r}, which was not asked or stands twice"
+            pending.remove(clip_id)
+            if isinstance(result, Exception):
+                detail = str(getattr(result, "detail", result)) or type(result).__name__
+                refused[clip_id] = (clip_id, str(getattr(result, "reason", "failed")), " ".join(detail.split()))
+            elif not (np.abs(result) <= _LARGEST).all():  # NaN is not either
+                refused[clip_id] = (clip_id, "not_finite", "a feature is not a finite float16 number")
+            else:
+                parts.add(clip_id, wanted[clip_id], result)
+        assert not pending, f"compute left out {len(pending)} clips, {min(pending)!r} first"
+        parts.flush()
+        _rows_of_parts(partial, digest, shape, wanted, found)
+    if wanted and not found:
+        _, reason, detail = refused[min(refused)]
+        raise ValueError(f"{folder}: every one of {len(wanted)} rows was refused; {min(refused)}: {reason}: {detail}")
+
+    _publish(
+        folder, partial, spec, shard_rows, [(clip_id, wanted[clip_id], found[clip_id]) for clip_id in sorted(found)]
+    )
+    return Report(
+        rows=len(found),
+        computed=len(missing) - len(refused),
+        kept=kept,
+        dropped=len(before - set(wanted)),
+        refused=[refused[clip_id] for clip_id in sorted(refused)],
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Where a finished row lies: an array on disk, the row in it, and how many segments are valid."""
+
+    source: NDArray[np.float16]
+    row: int
+    segments: int
+
+
+class _Parts:
+    """Progress: small arrays in ``<folder>.partial``, each complete once its JSON is there."""
+
+    def __init__(
+        self, partial: Path, digest: str, shape: tuple[int, int], number: int, flush_s: float, max_rows: int
+    ) -> None:
+        self._partial, self._digest, self._shape = partial, digest, shape
+        self._number, self._flush_s, self._max_rows = number, flush_s, max_rows
+        self._rows: list[tuple[str, str, NDArray[Any]]] = []
+        self._since = time.monotonic()
+        partial.mkdir(parents=True, exist_ok=True)
+
+    def add(self, clip_id: str, key: str, features: NDArray[Any]) -> None:
+        most, dims = self._shape
+        fits = features.ndim == 2 and features.shape[1] == dims and 1 <= features.shape[0] <= most
+        assert fits, f"features of shape {features.shape} do not fit the spec's {self._shape}"
+        self._rows.append((clip_id, key, features))
+        if len(self._rows) >= self._max_rows or time.monotonic() - self._since >= self._flush_s:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            block = np.zeros((len(self._rows), *self._shape), np.float16)
+            for at, (_, _, features) in enumerate(self._rows):
+                block[at, : len(features)] = features
+            name = f"part-{self._number:05d}"
+            _save(self._partial / f"{name}.npy", block)
+            listed = [[clip_id, key, len(features)] for clip_id, key, features in self._rows]
+            with atomic_file(self._partial / f"{name}.json") as part:
+                part.write_text(json.dumps({"digest": self._digest, "rows": listed}), encoding="utf-8")
+            self._number += 1
+            self._rows = []
+        self._since = time.monotonic()
+
+
+def _rows_of_store(
+    folder: Path, digest: str, shape: tuple[int, int], wanted: Mapping[str, str], found: dict[str, _Row]
+) -> set[str]:
+    """Add the reusable rows of a finished store to ``found``; return every clip it holds.
+
+    Checksums are verified here: a damaged shard must be computed again, not carried along.
+    """
+    if not folder.exists():
+        return set()
+    try:
+        head = read_head(folder)
+        index = read_index(folder, head)
+    except ValueError as error:
+        log.warning("%s; its rows are computed again", error)
+        return set()
+    clip_ids: list[str] = index.column("clip_id").to_pylist()
+    if spec_digest(head["spec"]) != digest:
+        return set(clip_ids)
+    keys, segments = index.column("key").to_pylist(), index.column("segments").to_pylist()
+    size = head["shard_rows"]
+    for number, checksum in enumerate(head["sha256"]):
+        first, last = number * size, min((number + 1) * size, len(clip_ids))
+        path = folder / shard_name(number)
+        try:
+            array = read_shard(path, (last - first, *shape))
+            if _sha256(path) != checksum:
+                raise ValueError(f"{path}: the checksum is not that of spec.json")
+        except ValueError as error:
+            log.warning("%s; its rows are computed again", error)
+            continue
+        for at in range(first, last):
+            if wanted.get(clip_ids[at]) == keys[at]:
+                found[clip_ids[at]] = _Row(array, at - first, segments[at])
+    return set(clip_ids)
+
+
+def _rows_of_parts(
+    partial: Path, digest: str, shape: tuple[int, int], wanted: Mapping[str, str], found: dict[str, _Row]
+) -> int:
+    """Add the rows of complete parts to ``found``; return the next free part number."""
+    number = -1
+    for listing in sorted(partial.glob("part-*.json")):
+        number = int(listing.stem.removeprefix("part-"))
+        try:
+            content = json.loads(listing.read_text(encoding="utf-8"))
+            if content["digest"] != digest:
+                continue
+            array = read_shard(listing.with_suffix(".npy"), (len(content["rows"]), *shape))
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s: %s; its rows are computed again", listing, error)
+            continue
+        for at, (clip_id, key, segments) in enumerate(content["rows"]):
+            if wanted.get(clip_id) == key:
+                found[clip_id] = _Row(array, at, segments)
+    return number + 1
+
+
+def _publish(
+    folder: Path, partial: Path, spec: dict[str, Any], shard_rows: int, rows: list[tuple[str, str, _Row]]
+) -> None:
+    """Write the canonical store beside the old one, then let it take the old one's place.
+
+    The old store is moved into the partial folder first: whenever a kill strikes, every finished
+    row is still in a place where the next run looks.
+    """
+    new = partial / "next"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    checksums, index = [], []
+    for number, first in enumerate(range(0, len(rows), shard_rows)):
+        chunk = rows[first : first + shard_rows]
+        block = np.empty((len(chunk), int(spec["max_segments"]), int(spec["dims"])), np.float16)
+        by_source: dict[int, list[int]] = {}
+        for at, (_, _, row) in enumerate(chunk):
+            by_source.setdefault(id(row.source), []).append(at)
+        for places in by_source.values():
+            block[places] = chunk[places[0]][2].source[[chunk[at][2].row for at in places]]
+        _save(new / shard_name(number), block)
+        checksums.append(_sha256(new / shard_name(number)))
+        index += [
+            {"clip_id": clip_id, "shard": number, "row": at, "segments": row.segments, "key": key}
+            for at, (clip_id, key, row) in enumerate(chunk)
+        ]
+    tables.write_rows(new / "index.parquet", index, INDEX)
+    head = {"spec": spec, "shard_rows": shard_rows, "rows": len(rows), "sha256": checksums}
+    (new / "spec.json").write_text(json.dumps(head, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    previous = partial / "previous"
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.replace(previous)
+    new.replace(folder)
+    shutil.rmtree(partial)
+
+
+def _save(path: Path, block: NDArray[np.float16]) -> None:
+    with path.open("wb") as handle:
+        np.save(handle, block, allow_pickle=False)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
