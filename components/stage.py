@@ -33,7 +33,8 @@ def arguments(doc: str | None, *names: str, choices: dict[str, tuple[str, ...]] 
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage: a user's mistake becomes one line and an exit code, never a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("components").setLevel(logging.INFO)  # our own lines, not those of libraries
     try:
         main()
     except ParamsError as error:

@@ -158,6 +158,6 @@ def _report(files: int, decoded: int, manifest: Rows, annotated: Rows, seed: Row
     counts = Counter(row["split"] for row in manifest)
     split = ", ".join(f"{name} {counts[name]}" for name in ("train", "val", "test"))
     log.info("ingest: %d files, %d decoded, %d known from the cache", files, decoded, files - decoded)
-    log.info("ingest: %d clips (%s), %d annotated, %d seed tracks", len(manifest), split, len(annotated), len(seed))
     reasons = Counter(row["reason"] for row in quarantine)
     log.info("ingest: %d in quarantine%s", len(quarantine), "".join(f", {r} {n}" for r, n in sorted(reasons.items())))
+    log.info("ingest: %d clips (%s), %d annotated, %d seed tracks", len(manifest), split, len(annotated), len(seed))
