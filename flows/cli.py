@@ -157,7 +157,7 @@ def _retrain(arguments: argparse.Namespace) -> int:
         from flows.retrain import retrain
 
         # While Prefect's server starts, in another process, this one has nothing else to do.
-        threading.Thread(target=_import_ahead, daemon=True).start()
+        threading.Thread(target=_import_dvc, daemon=True).start()
         done = retrain(workspace.root, registering=not arguments.no_register, to_stderr=arguments.json)
     return _emit(done.as_json()) if arguments.json else OK
 
@@ -171,9 +171,9 @@ def _require_prefect(environment: "Environment") -> None:
         raise Refusal(f"Prefect at {redact(url)} does not answer ({problem}); start it, or unset PREFECT_API_URL")
 
 
-def _import_ahead() -> None:
+def _import_dvc() -> None:
     with contextlib.suppress(ImportError):  # whoever needs it will say so
-        import mlflow  # noqa: F401
+        import dvc.repo  # noqa: F401
 
 
 def _register(arguments: argparse.Namespace) -> int:

@@ -7,18 +7,20 @@ in one call that carries the digest, so it exists whole or not at all.
 
 import hashlib
 import io
+import json
 import platform
 import time
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from components.stage import write_json
 from flows.digest import Digests, digests
 from flows.environment import read_environment, redact
 from flows.exits import Refusal
 from flows.graph import Graph
 from flows.results import read_metrics
-from flows.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect
+from flows.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists
 from flows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class Registration:
         """As a person would say it."""
         what = "registered" if self.new else "already registered"
         names = f" ({', '.join(self.aliases)})" if self.aliases else ""
-        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking} in {self.seconds:.1f} s{self.note}"
+        took = f" in {self.seconds:.1f} s" if self.new else ""
+        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{took}{self.note}"
 
 
 def can_register(graph: Graph) -> bool:
@@ -76,9 +79,27 @@ def register(graph: Graph, workspace: Workspace) -> Registration:
     try:
         client = connect(environment, workspace)
         with answering(uri):
-            return _register(client, graph, workspace, redact(uri))
+            done = _register(client, graph, workspace, redact(uri))
     except Unreachable as error:
         raise Unreachable(f"{error}; the results stay: run `needledrop register` later") from error.__cause__
+    write_json(workspace.receipt, done.as_json())
+    return done
+
+
+def remembered(graph: Graph, workspace: Workspace) -> Registration | None:
+    """The last registration, where it was of the very same content in the very same store; else None.
+
+    A run that changed nothing need not ask MLflow, which costs seconds; `needledrop register` does.
+    """
+    environment = read_environment()
+    try:
+        last = Registration(**json.loads(workspace.receipt.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    same_store = last.tracking == redact(environment.tracking(workspace)) and exists(environment, workspace)
+    if not same_store or last.digest != digests(graph, workspace).content:
+        return None
+    return replace(last, new=False, seconds=0.0)
 
 
 def _register(client: "MlflowClient", graph: Graph, workspace: Workspace, uri: str) -> Registration:

@@ -18,7 +18,7 @@ from flows.environment import read_environment
 from flows.graph import Graph, load_graph
 from flows.observe import Unanswered, is_outside, observe
 from flows.processes import Processes
-from flows.register import Registration, can_register, register
+from flows.register import Registration, can_register, register, remembered
 from flows.results import headline
 from flows.run_stage import StageFailed, StageResult, run_stage
 from flows.runs import Run
@@ -83,7 +83,8 @@ def retrain(root: Path, registering: bool = True, to_stderr: bool = False) -> Re
         summary.metrics = headline(graph, workspace)
         terminal.metrics(summary.metrics)
         if registering and can_register(graph):
-            summary.registration = register_task(graph, workspace)
+            known = None if graph.pending else remembered(graph, workspace)
+            summary.registration = known or register_task(graph, workspace)
             terminal.say("\n" + summary.registration.sentence())
             terminal.say(NEXT)
         publish(summary)

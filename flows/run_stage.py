@@ -21,6 +21,7 @@ Outcome = Literal["ran", "restored", "skipped"]
 # DVC's own words around a stage's. The stage's are what is shown; the log has all.
 _DVC_BEFORE = re.compile(
     r"Running stage '|> |Generating lock file|Updating lock file|Stage '.*' is cached|Stage '.*' didn't|Data and pipelines are"
+    r"|WARNING: '.*' is empty"  # the media folder of a corpus that stays where it is
 )
 _RESTORED = re.compile(r"Stage '.*' is cached - skipping run")
 _SKIPPED = re.compile(r"Stage '.*' didn't change, skipping")

@@ -43,6 +43,11 @@ class Workspace:
         return self.state / "lock"
 
     @property
+    def receipt(self) -> Path:
+        """What the last registration was."""
+        return self.state / "registered.json"
+
+    @property
     def reports(self) -> Path:
         """HTML reports of the last registration."""
         return self.state / "reports"

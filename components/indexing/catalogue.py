@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components import tables
+from components.indexing.backend import load_faiss
 from components.indexing.index import build_index
 from components.indexing.params import IndexingSection
 from components.stage import write_json
@@ -60,7 +61,7 @@ def write_catalogue(
         facts: what else meta.json shall say (model digest, extractor digest).
         section: the kind of index.
     """
-    import faiss
+    faiss = load_faiss()
 
     index = build_index(embeddings, section)
     np.save(folder / EMBEDDINGS, embeddings, allow_pickle=False)

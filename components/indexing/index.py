@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.indexing.backend import load_faiss
 from components.indexing.params import IndexingSection
 
 
@@ -14,7 +15,7 @@ def build_index(embeddings: NDArray[np.float32], section: IndexingSection) -> An
     Eight-bit codes in inverted lists are for finding candidates; ``search`` scores those again in
     float32, so stored scores are never approximate.
     """
-    import faiss
+    faiss = load_faiss()
 
     rows, dims = embeddings.shape
     if rows < section.exact_below:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components import tables
+from components.indexing.backend import load_faiss
 from components.indexing.catalogue import CATALOGUE, EMBEDDINGS, INDEX, META, TABLE
 
 
@@ -36,7 +37,7 @@ class Catalogue:
         Raises:
             ValueError: a file is missing or damaged, they do not belong together, or the model is another.
         """
-        import faiss
+        faiss = load_faiss()
 
         missing = [name for name in (META, TABLE, EMBEDDINGS, INDEX) if not (folder / name).is_file()]
         if missing:

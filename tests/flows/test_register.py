@@ -16,7 +16,7 @@ import yaml
 from flows import register as registering
 from flows.environment import prepare
 from flows.graph import Graph, load_graph
-from flows.register import DIGEST_TAG, Registration, champion_floor, register
+from flows.register import DIGEST_TAG, Registration, champion_floor, register, remembered
 from flows.tracking import Unreachable
 from flows.workspace import Workspace
 
@@ -114,6 +114,21 @@ def test_the_same_content_is_registered_once_and_new_content_again(workspace: Wo
     assert (second.version, second.new, second.aliases) == (2, True, ["challenger"])
     params.write_text(before)
     assert register(graph, workspace).aliases == ["challenger", "champion"], "challenger is what the files hold"
+
+
+def test_a_run_that_changed_nothing_need_not_ask_mlflow(workspace: Workspace, graph: Graph) -> None:
+    assert remembered(graph, workspace) is None
+    done = register(graph, workspace)
+    known = remembered(graph, workspace)
+    assert known is not None
+    assert (known.version, known.new, known.aliases) == (done.version, False, done.aliases)
+    params = workspace.root / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("resamples: ", "resamples: 1", 1))
+    assert remembered(graph, workspace) is None, "other content"
+    params.write_text(before)
+    workspace.mlflow_database.unlink()
+    assert remembered(graph, workspace) is None, "the store is gone"
 
 
 def test_a_model_below_the_floor_is_no_champion(workspace: Workspace, graph: Graph) -> None:
