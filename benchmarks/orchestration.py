@@ -18,9 +18,9 @@ ROUNDS = 3
 LIMIT = 2.0
 
 EMPTY_FLOW = """
-from flows.environment import Environment
-from flows.workspace import Workspace
-Environment.prepare(Workspace.find())
+from flows.environment import prepare
+from flows.workspace import find_workspace
+prepare(find_workspace())
 from prefect import flow
 
 @flow

@@ -78,7 +78,7 @@ def parse_section(kind: type[T] | Any, name: str, tree: dict[str, Any]) -> T:
         section: T = TypeAdapter(kind).validate_python(tree[name])
         return section
     except ValidationError as error:
-        problems = "; ".join(_problem(name, detail) for detail in error.errors())
+        problems = "; ".join(_problem(name, detail, tree[name]) for detail in error.errors())
         raise ParamsError(f"params.yaml: {problems}") from None
 
 
@@ -88,15 +88,29 @@ def read_section(kind: type[T] | Any, name: str, path: Path = PARAMS_FILE) -> T:
     return section
 
 
-def _problem(section: str, detail: ErrorDetails) -> str:
-    # Union members add their tag to the location; keep it only where it helps to find the key.
-    where = ".".join([section, *(str(part) for part in detail["loc"])])
+def _problem(section: str, detail: ErrorDetails, value: Any) -> str:
+    where = ".".join([section, *_keys(detail, value)])
     if detail["type"] == "extra_forbidden":
         return f"{where}: unknown key (value {_short(detail['input'])}); remove it or mend its spelling"
     if detail["type"] == "missing":
         return f"{where}: missing; add it"
     message = detail["msg"].removeprefix("Value error, ")
     return f"{where}: {_lower_first(message)} (got {_short(detail['input'])})"
+
+
+def _keys(detail: ErrorDetails, value: Any) -> list[str]:
+    """Return the keys as the user wrote them: a union's tag, which pydantic adds, is not one of them."""
+    keys = []
+    for depth, part in enumerate(detail["loc"]):
+        last = depth == len(detail["loc"]) - 1
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        elif not (last and detail["type"] == "missing"):
+            continue
+        keys.append(_one_line(str(part)))
+    return keys
 
 
 def _short(value: object) -> str:

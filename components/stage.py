@@ -44,7 +44,11 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT):
             raise
-        hint = "; free some space and run again, finished rows are kept" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        hint = (
+            "; free some space and run again, finished rows are kept"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else ""
+        )
         sys.exit(_say(f"{error.strerror}: {error.filename or 'output'}{hint}", EXIT_ERROR))
 
 
@@ -97,5 +101,14 @@ def progress(rows: Iterable[T], label: str, total: int) -> Iterator[T]:
     from tqdm import tqdm
 
     live = sys.stderr.isatty()
-    bar = tqdm(rows, desc=label, total=total, file=sys.stderr if live else sys.stdout, mininterval=0.2 if live else 10.0, ascii=not live, leave=live, ncols=None if live else 80)
+    bar = tqdm(
+        rows,
+        desc=label,
+        total=total,
+        file=sys.stderr if live else sys.stdout,
+        mininterval=0.2 if live else 10.0,
+        ascii=not live,
+        leave=live,
+        ncols=None if live else 80,
+    )
     yield from bar

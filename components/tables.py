@@ -125,7 +125,9 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
         if field.name not in table.column_names:
             raise ValueError(f"{path}: column '{field.name}' is missing; run the stage that writes it again")
         if table.schema.field(field.name).type != field.type:
-            raise ValueError(f"{path}: column '{field.name}' is {table.schema.field(field.name).type}, expected {field.type}")
+            raise ValueError(
+                f"{path}: column '{field.name}' is {table.schema.field(field.name).type}, expected {field.type}"
+            )
     return table.select(schema.names)
 
 
@@ -135,7 +137,9 @@ def read_rows(path: Path, schema: pa.Schema | None = None) -> list[dict[str, Any
     return rows
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema, sort_by: tuple[str, ...] | None = None) -> None:
+def write_rows(
+    path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema, sort_by: tuple[str, ...] | None = None
+) -> None:
     """Write rows under ``schema``, sorted by ``sort_by`` (default: the first column), atomically.
 
     Raises:
@@ -146,7 +150,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema,
     table = pa.Table.from_pylist([dict(row) for row in ordered], schema=schema)
     for field in schema:
         if not field.nullable and table.column(field.name).null_count:
-            raise ValueError(f"{path}: column '{field.name}' has empty values in {table.column(field.name).null_count} rows")
+            raise ValueError(
+                f"{path}: column '{field.name}' has empty values in {table.column(field.name).null_count} rows"
+            )
     write_table(path, table)
 
 

@@ -50,13 +50,13 @@ def test_reads_the_member_that_kind_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tree", "key", "words"),
     [
-        ({"kind": "small", "width": 3, "widht": 4}, "size.small.widht", "unknown key"),
-        ({"kind": "small", "width": 9}, "size.small.width", "less than or equal to 8"),
-        ({"kind": "small", "width": "wide"}, "size.small.width", "'wide'"),
-        ({"kind": "small"}, "size.small.width", "missing"),
+        ({"kind": "small", "width": 3, "widht": 4}, "size.widht", "unknown key"),
+        ({"kind": "small", "width": 9}, "size.width", "less than or equal to 8"),
+        ({"kind": "small", "width": "wide"}, "size.width", "'wide'"),
+        ({"kind": "small"}, "size.width", "missing"),
         ({"kind": "medium"}, "size", "medium"),
         ({"width": 3}, "size", "kind"),
-        ({"kind": "large", "low": 2.0, "high": 1.0}, "size.large", "low must be below high"),
+        ({"kind": "large", "low": 2.0, "high": 1.0}, "size: low", "must be below high"),
         (["kind", "small"], "size", "['kind', 'small']"),
     ],
 )

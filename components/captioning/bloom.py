@@ -33,7 +33,11 @@ class Bloom:
                 f"{params.exemplars} beside the clip itself; lower captioning.exemplars or describe more train clips"
             )
         if len(pool) < len(exemplars):
-            log.info("captioning: %d of %d described train clips left out as exemplars", len(exemplars) - len(pool), len(exemplars))
+            log.info(
+                "captioning: %d of %d described train clips left out as exemplars",
+                len(exemplars) - len(pool),
+                len(exemplars),
+            )
         listed = [[item.clip.clip_id, item.clip.digest, item.text] for item in pool]
         pool_digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         settings = params.model_dump(exclude={"batch_size"})
@@ -48,7 +52,10 @@ class Bloom:
         tokenizer, model = _load(params)
         for first in range(0, len(clips), params.batch_size):
             batch = clips[first : first + params.batch_size]
-            shown = [chosen_exemplars(clip, self._pool, params.exemplars, params.exemplar_sets, params.seed) for clip in batch]
+            shown = [
+                chosen_exemplars(clip, self._pool, params.exemplars, params.exemplar_sets, params.seed)
+                for clip in batch
+            ]
             prompts = [prompt(clip, exemplars) for clip, exemplars in zip(batch, shown, strict=True)]
             answers = _generate(tokenizer, model, prompts, params.max_new_tokens)
             for clip, exemplars, generated in zip(batch, shown, answers, strict=True):

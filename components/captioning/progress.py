@@ -30,7 +30,9 @@ class Captioned:
     dropped: int
 
 
-def caption_clips(clips: Sequence[Tagged], kind: str, captioner: Captioner, path: Path, flush_s: float = _FLUSH_S) -> Captioned:
+def caption_clips(
+    clips: Sequence[Tagged], kind: str, captioner: Captioner, path: Path, flush_s: float = _FLUSH_S
+) -> Captioned:
     """Caption clips, keeping the rows of earlier runs whose tags and captioner are the same.
 
     Args:
@@ -42,7 +44,10 @@ def caption_clips(clips: Sequence[Tagged], kind: str, captioner: Captioner, path
     """
     partial = path.with_name(path.name + ".partial")
     finished = _read(path)
-    earlier = {row["clip_id"]: row for row in [*finished, *(row for shard in sorted(partial.glob("*.parquet")) for row in _read(shard))]}
+    earlier = {
+        row["clip_id"]: row
+        for row in [*finished, *(row for shard in sorted(partial.glob("*.parquet")) for row in _read(shard))]
+    }
     digests = {clip.clip_id: clip.digest for clip in clips}
 
     def holds(clip: Tagged) -> bool:

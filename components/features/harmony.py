@@ -46,9 +46,9 @@ def harmony(power: torch.Tensor, masks: NDArray[np.bool_], sample_rate_hz: int) 
     lags = np.stack([(mean * np.roll(mean, lag, axis=1)).sum(axis=1) for lag in range(1, 7)], axis=1)
     key = _key(chroma.mean(axis=1), bass.mean(axis=1))
     whole = np.broadcast_to(key, (len(masks), len(key)))
-    return np.hstack([2 * mean, 2 * deviation, 2 * low, octaves, mean @ _tonnetz().T, lags, flux, spread, whole]).astype(
-        np.float32
-    )
+    return np.hstack(
+        [2 * mean, 2 * deviation, 2 * low, octaves, mean @ _tonnetz().T, lags, flux, spread, whole]
+    ).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -80,7 +80,9 @@ def _key(chroma: NDArray[np.floating], bass: NDArray[np.floating]) -> NDArray[np
     """Return (52,): fit to the 24 keys, the chroma and bass seen from the best tonic, and mode."""
     heard = chroma + bass  # the bass counts twice: it plays the root more often than not
     heard = heard / (heard.sum() + 1e-9)
-    fits = np.array([_correlation(np.roll(heard, -tonic), profile) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
+    fits = np.array(
+        [_correlation(np.roll(heard, -tonic), profile) for profile in (_MAJOR, _MINOR) for tonic in range(12)]
+    )
     tonic = int(fits.reshape(2, 12).max(axis=0).argmax())
     mode = [fits[:12].max() - fits[12:].max(), fits[tonic] - fits[12 + tonic], fits.max(), heard.max()]
     seen = np.roll(chroma, -tonic) / (np.linalg.norm(chroma) + 1e-9)

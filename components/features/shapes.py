@@ -71,7 +71,9 @@ def things(planes: Array) -> Array:
     foreground = (planes * inside).sum(axis=(2, 3)) / (inside.sum(axis=(1, 2)) + 1)
     contrast = [distance.mean(axis=(1, 2)), distance.max(axis=(1, 2)), distance.std(axis=(1, 2))]
     vivid = np.ptp(background, axis=0)
-    return np.hstack([background.T, vivid[:, None], *outlines, foreground.T, np.stack(contrast, axis=1)]).astype(np.float32)
+    return np.hstack([background.T, vivid[:, None], *outlines, foreground.T, np.stack(contrast, axis=1)]).astype(
+        np.float32
+    )
 
 
 def rim_median(pictures: Array) -> Array:
@@ -97,7 +99,13 @@ def _outline(mask: NDArray[np.bool_]) -> Array:
     roundness = 4 * np.pi * area / (outline**2 + 1)
     each = np.log1p(area / np.maximum(1, number))
     scale = height * width
-    table = [4 * area / scale, np.log1p(number), outline / (height + width), each / 4, roundness * np.maximum(1, number)]
+    table = [
+        4 * area / scale,
+        np.log1p(number),
+        outline / (height + width),
+        each / 4,
+        roundness * np.maximum(1, number),
+    ]
     return np.stack([*table, 2 * x, 2 * y, 4 * spread_x, 4 * spread_y], axis=1).astype(np.float32)
 
 

@@ -31,7 +31,11 @@ def video_features(source: Source, params: VideoParams, segment_s: float, max_se
 
 
 def describe_pictures(
-    frames: NDArray[np.uint8], times_s: NDArray[np.float64], starts_s: list[float], segment_s: float, params: VideoParams
+    frames: NDArray[np.uint8],
+    times_s: NDArray[np.float64],
+    starts_s: list[float],
+    segment_s: float,
+    params: VideoParams,
 ) -> NDArray[np.float32]:
     """Return (S, D) features of pictures (T, h, w, 3) shown at ``times_s``."""
     luma = _luma(frames)

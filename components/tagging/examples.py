@@ -54,7 +54,9 @@ def seed_examples(seed: Iterable[Mapping[str, Any]], store: FeatureStore, min_ex
     for row, tags in zip(rows, carried, strict=True):
         for group, name in sorted(tags):
             if group not in TAG_GROUPS:
-                raise ValueError(f"seed library: {row['uri']}: tag '{name}' is in group '{group}'; groups are {', '.join(TAG_GROUPS)}")
+                raise ValueError(
+                    f"seed library: {row['uri']}: tag '{name}' is in group '{group}'; groups are {', '.join(TAG_GROUPS)}"
+                )
     counts = Counter(tag for tags in carried for tag in tags)
     known = sorted(counts, key=lambda tag: (TAG_GROUPS.index(tag[0]), tag[1]))
     # A tag that every track carries, or all but a few, cannot be learnt either.

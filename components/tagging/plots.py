@@ -29,10 +29,14 @@ def draw_reliability(fit: Fit, path: Path) -> None:
             loose = [(said, true) for said, true, count in points if count < _FIRM]
             panel.plot(*zip(*firm, strict=True), color=_BLUE, marker="o", linewidth=1)
             if loose:
-                panel.scatter(*zip(*loose, strict=True), facecolors="none", edgecolors=_BLUE, label=f"fewer than {_FIRM} tags")
+                panel.scatter(
+                    *zip(*loose, strict=True), facecolors="none", edgecolors=_BLUE, label=f"fewer than {_FIRM} tags"
+                )
                 panel.legend(loc="lower right", frameon=False)
             figures = fit.scores["groups"][group]
             title = f"{group}\nROC-AUC {figures['roc_auc']:.3f}, calibration error {figures['ece']:.3f}"
-        panel.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability said", ylabel="share that is true", title=title)
+        panel.set(
+            xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability said", ylabel="share that is true", title=title
+        )
         panel.set_aspect("equal")
     canvas.print_png(path, metadata={"Software": None})

@@ -79,7 +79,9 @@ def _held_out_logits(examples: Examples, fold: NDArray[np.int64], penalties: Seq
     return logits
 
 
-def _held_out_probabilities(logits: Array, labels: NDArray[np.bool_], tags: Sequence[Tag], fold: NDArray[np.int64]) -> Array:
+def _held_out_probabilities(
+    logits: Array, labels: NDArray[np.bool_], tags: Sequence[Tag], fold: NDArray[np.int64]
+) -> Array:
     """Calibrate each fold with the others, so that the calibration is judged on new tracks too."""
     probabilities = np.empty_like(logits)
     for number in np.unique(fold):

@@ -37,7 +37,10 @@ def save_tagger(fit: Fit, folder: Path, params: TaggingParams, features: str) ->
     from safetensors.numpy import save_file
 
     with stage.atomic_folder(folder) as part:
-        tensors = {"weights": np.ascontiguousarray(fit.tagger.weights), "biases": np.ascontiguousarray(fit.tagger.biases)}
+        tensors = {
+            "weights": np.ascontiguousarray(fit.tagger.weights),
+            "biases": np.ascontiguousarray(fit.tagger.biases),
+        }
         save_file(tensors, part / "tagger.safetensors")
         config = {
             "params": params.model_dump(),
