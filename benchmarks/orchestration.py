@@ -55,7 +55,7 @@ def main() -> None:
         "needledrop retrain, nothing to do": ["needledrop", "retrain"],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}
-    for name, command in commands.items():
+    for command in commands.values():
         seconds(command)  # warm the page cache and bring everything up to date
     for _ in range(ROUNDS):
         for name, command in commands.items():
