@@ -23,8 +23,8 @@ $(READY): pyproject.toml constraints.txt
 retrain: $(READY)  ## run the whole pipeline on the corpus of params.yaml and register the model
 	@$(BIN)/needledrop retrain
 
-test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest -q
+test: $(READY)  ## run the tests, in two processes
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## ruff and mypy (strict on components/ and flows/)
 	@$(BIN)/ruff check .

@@ -16,8 +16,8 @@ def draw_reliability(fit: Fit, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.5 * len(TAG_GROUPS), 4.6), layout="constrained")
-    canvas: Any = FigureCanvasAgg(figure)
+    figure = Figure(figsize=(4.5 * len(TAG_GROUPS), 5.0), layout="constrained")
+    FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(TAG_GROUPS), squeeze=False)[0]
     for panel, group in zip(panels, TAG_GROUPS, strict=True):
         inside = [at for at, tag in enumerate(fit.tagger.tags) if tag[0] == group]
@@ -38,5 +38,5 @@ def draw_reliability(fit: Fit, path: Path) -> None:
         panel.set(
             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability said", ylabel="share that is true", title=title
         )
-        panel.set_aspect("equal")
-    canvas.print_png(path, metadata={"Software": None})
+        panel.set_box_aspect(1)
+    figure.savefig(path, format="png", metadata={"Software": None})  # lays out before it draws

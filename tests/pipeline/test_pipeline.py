@@ -65,7 +65,7 @@ def test_new_clips_cost_their_own_rows_only_and_give_the_bytes_of_a_run_from_scr
     scratch.params(**more)
     scratch.run("dvc", "repro", "-q", "features@video", "features@text")
     for stage in ("video", "music", "tagging", "captioning", "text"):
-        report = next(line for line in said.splitlines() if line.startswith(stage) and " computed" in line)
+        report = next(line for line in said.splitlines() if f"{stage}: " in line and " computed" in line)
         assert " 2 computed, 48 kept" in report, report
     assert files(reproduced.root, *ROWS) == files(scratch.root, *ROWS)
 
