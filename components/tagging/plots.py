@@ -1,7 +1,6 @@
 """The tagger's reliability plot: are tags said at 60 % true six times in ten?"""
 
 from pathlib import Path
-from typing import Any
 
 from components.modalities import TAG_GROUPS
 from components.tagging.probe import Fit

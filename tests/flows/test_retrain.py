@@ -74,6 +74,8 @@ def start(workspace: Workspace, environment: dict[str, str], server: str) -> tup
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # A shell that runs us in the background ignores SIGINT for all it starts; a person's does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     for _ in range(1200):
         if (workspace.root / "pid").exists() and (text := (workspace.root / "pid").read_text().strip()):
