@@ -103,7 +103,9 @@ def _keys(detail: ErrorDetails, value: Any) -> list[str]:
     keys = []
     for depth, part in enumerate(detail["loc"]):
         last = depth == len(detail["loc"]) - 1
-        if isinstance(value, (dict, list)) and part in (value if isinstance(value, dict) else range(len(value))):
+        if isinstance(value, list):
+            value = dict(enumerate(value))
+        if isinstance(value, dict) and part in value:
             value = value[part]
         elif not (last and detail["type"] == "missing"):
             continue
