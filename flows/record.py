@@ -157,7 +157,7 @@ def log_dataset(graph: Graph, workspace: Workspace, names: Digests) -> None:
 
 
 def git_state(root: Path) -> tuple[str, str]:
-    """The commit of the code, and whether files differ from it."""
+    """The commit of the code, and whether files differ from it. `dvc.lock` is a result, so it does not count."""
 
     def git(*words: str) -> str | None:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
@@ -166,7 +166,7 @@ def git_state(root: Path) -> tuple[str, str]:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return "none", "unknown"
-    return commit, "true" if git("status", "--porcelain") else "false"
+    return commit, "true" if git("status", "--porcelain", "--", ".", f":(exclude){LOCK_FILE}") else "false"
 
 
 def environment_text() -> str:
