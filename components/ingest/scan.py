@@ -130,7 +130,8 @@ class _Reader:
                 found.failed += 1
                 found.failure = f"{self._kind}: {error.strerror}"
             return
-        found.failed += bool(packet.is_corrupt)
+        # A decoder conceals what it cannot read and marks the picture; a spoilt one spoils those that lean on it.
+        found.failed += bool(packet.is_corrupt or any(frame.is_corrupt for frame in frames))
         for frame in frames:
             if self._kind == "video" and self._frames == 0:
                 found.turned = round(frame.rotation / 90) % 2 == 1

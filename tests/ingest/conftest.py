@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -81,6 +82,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = write_clip(bad / "whole.mp4", 9, seconds=4).read_bytes()
     (bad / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
     (bad / "corrupt.mp4").write_bytes(corrupted(whole))
+    (bad / "scratched.mp4").write_bytes(scratched(bad / "whole.mp4"))
     (bad / "whole.mp4").unlink()
     (bad / "twin of plain.mp4").write_bytes((good / "plain.mp4").read_bytes())
     write_clip(bad / "plain again.mp4", 1, crf=34, bit_rate=48_000)
@@ -98,3 +100,14 @@ def corrupted(data: bytes) -> bytes:
     length = (end - begin) // 3
     noise = np.random.default_rng(0).integers(0, 256, length, np.uint8).tobytes()
     return data[: begin + length] + noise + data[begin + 2 * length :]
+
+
+def scratched(path: Path) -> bytes:
+    """Spoil a few bytes inside one picture: it decodes, and the decoder conceals what is missing in it and after it."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pos is not None and packet.size > 200]
+        middle = packets[len(packets) // 3]
+        at = middle.pos + middle.size // 2
+    data = bytearray(path.read_bytes())
+    data[at : at + 20] = np.random.default_rng(1).integers(0, 256, 20, np.uint8).tobytes()
+    return bytes(data)

@@ -45,6 +45,7 @@ def test_each_bad_file_is_refused_for_its_own_reason(done: Result, media: Path) 
         "cut.mkv": "truncated",
         "cut.mp4": "truncated",
         "corrupt.mp4": "corrupt",
+        "scratched.mp4": "corrupt",
         "twin of plain.mp4": "duplicate",
         "plain again.mp4": "near_duplicate",
         "link out.mp4": "outside_root",
