@@ -97,17 +97,58 @@ TAGS = pa.schema(
     ]
 )
 
+# What a tagger said of a clip, before thresholds: every label, also those that the taxonomy does not know.
+TAG_SCORES = pa.schema(
+    [
+        pa.field("clip_id", _S, nullable=False),
+        pa.field(
+            "scores",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("label", _S),  # the tagger's word
+                        ("group", _S),  # null: not in the taxonomy
+                        ("name", _S),
+                        ("score", _F),  # as the tagger said it
+                        ("probability", _F),  # calibrated, where the tagger is; what thresholds apply to
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+    ]
+)
+
 CAPTIONS = pa.schema(
     [
         pa.field("clip_id", _S, nullable=False),
         pa.field("text", _S, nullable=False),
-        pa.field("kind", _S, nullable=False),  # tags, data2text, bloom
-        ("prompt_version", _S),
+        pa.field("kind", _S, nullable=False),  # tags, data2text, bloom, endpoint
+        ("prompt_version", _S),  # kind, and a digest of template, settings, model and taxonomy
+        ("prompt_digest", _S),  # of every prompt that was sent for this clip
         ("exemplar_ids", pa.list_(_S)),
         pa.field("tag_digest", _S, nullable=False),
+        ("model", _S),  # name and revision
+        ("decoding", _S),  # of the attempt that was used, JSON
         pa.field("seed", _I, nullable=False),
         pa.field("attempts", _I, nullable=False),
-        pa.field("verdict", _S, nullable=False),
+        pa.field("verdict", _S, nullable=False),  # ok, no_tags, fallback
+    ]
+)
+
+# What a language model was asked and wrote: one row per attempt. It was paid for, so it is kept.
+COMPLETIONS = pa.schema(
+    [
+        pa.field("clip_id", _S, nullable=False),
+        pa.field("attempt", _I, nullable=False),
+        pa.field("request", _S, nullable=False),  # digest of prompt and decoding
+        pa.field("model", _S, nullable=False),
+        pa.field("prefix", _S, nullable=False),  # of the prompt: the exemplars
+        pa.field("suffix", _S, nullable=False),  # of the prompt: the clip
+        pa.field("text", _S, nullable=False),  # raw
+        pa.field("finish", _S, nullable=False),  # stop, length, error
+        pa.field("detail", _S, nullable=False),
+        pa.field("reasons", pa.list_(_S), nullable=False),  # why it was not good enough; empty: it was
     ]
 )
 

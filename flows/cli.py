@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     register = command("register", "register the model that the files hold, if it is not registered yet")
     register.add_argument("--wait", action="store_true", help="wait for another command in this workspace to end")
     command("status", "show the last run and the registered models")
+    blame = command("blame", "show how a clip came by its caption: scores, tags, prompts, answers")
+    blame.add_argument("clip", metavar="CLIP", help="a clip id or the beginning of one, a video id, or a path")
     recommend = command("recommend", "rank the catalogue for a video, a sentence, or both")
     recommend.add_argument("video", metavar="VIDEO", nargs="?", type=Path, help="any file with pictures in it")
     recommend.add_argument("--text", metavar="SENTENCE", help="what the music should be like")
@@ -64,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "retrain": _retrain,
         "register": _register,
         "status": _status,
+        "blame": _blame,
         "recommend": _recommend,
     }
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -197,6 +200,14 @@ def _status(arguments: argparse.Namespace) -> int:
 
     now = status.look(workspace, environment)
     return _emit(now) if arguments.json else status.show(now)
+
+
+def _blame(arguments: argparse.Namespace) -> int:
+    workspace, _ = _here()
+    from flows import blame
+
+    traced = blame.trace(workspace, arguments.clip)
+    return _emit(traced) if arguments.json else blame.show(traced)
 
 
 def _recommend(arguments: argparse.Namespace) -> int:

@@ -1,10 +1,12 @@
 """What a retrain would do, without doing it."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
+from components.params import Params
 from flows.begin import check
 from flows.console import console, table
 from flows.exits import OK
@@ -22,7 +24,7 @@ def make(workspace: Workspace) -> dict[str, Any]:
     Raises:
         Refusal: params.yaml is wrong, or DVC is busy.
     """
-    check(workspace)
+    params = check(workspace)
     graph = load_graph(workspace.root)
     stages = [
         {
@@ -34,8 +36,10 @@ def make(workspace: Workspace) -> dict[str, Any]:
         }
         for stage in graph.stages
     ]
+    asked = next((stage for stage in graph.stages if "completions" in stage.arguments), None)
+    cost = count_cost(graph, asked, params, workspace.root) if asked and asked.name in graph.pending else None
     note = "the corpus itself was not looked at; `needledrop scan` does that" if is_outside(workspace) else ""
-    return {"stages": stages, "pending": len(graph.pending), "note": note}
+    return {"stages": stages, "pending": len(graph.pending), "captions": cost, "note": note}
 
 
 def count_rows(graph: Graph, stage: Stage, root: Path) -> str:
@@ -53,6 +57,26 @@ def count_rows(graph: Graph, stage: Stage, root: Path) -> str:
             missing = len(wanted - done)
             return f"{missing} new of {len(wanted)}" if missing or not done else f"up to {len(wanted)}, none is new"
     return ""
+
+
+def count_cost(graph: Graph, stage: Stage, params: Params, root: Path) -> dict[str, Any]:
+    """Say what a language model would be asked, before it is paid for; in `said` where that cannot be known yet."""
+    late = [
+        writer
+        for name in ("manifest", "tags", "annotated")
+        if (writer := _writer(graph, stage.argument(name))) in graph.pending
+    ]
+    if late:
+        return {"said": f"known after {', '.join(sorted({str(name) for name in late}))}"}
+    from components.captioning.cost import as_json, estimate
+
+    names = ("manifest", "tags", "annotated", "taxonomy", "captions", "completions")
+    try:
+        with contextlib.chdir(root):  # the model's folder is named from there
+            cost = estimate(params.captioning, *(stage.argument(name) for name in names))
+    except ValueError as error:
+        return {"said": str(error)}
+    return as_json(cost) | {"said": cost.sentence()}
 
 
 def _writer(graph: Graph, path: Path) -> str | None:
@@ -82,4 +106,6 @@ def show(made: dict[str, Any]) -> int:
         what = "[green]would run[/]" if stage["runs"] else "[dim]unchanged[/]"
         rows.add_row(stage["name"], what, stage["rows"], escape("\n".join(stage["why"])))
     out.print(rows)
+    if made["captions"]:
+        out.print(f"captions: {escape(made['captions']['said'])}")
     return OK

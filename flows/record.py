@@ -12,9 +12,11 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.params import read_all
 from components.settings import PARAMS_FILE, read_params
 from flows.digest import LOCK_FILE, Digests
 from flows.graph import Graph
+from flows.prompts import record_prompt
 from flows.results import headline, read_metrics
 from flows.workspace import Workspace
 
@@ -57,6 +59,11 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     for stage in graph.stages:
         if "docs" in stage.arguments:
             mlflow.log_artifacts(str(root / stage.argument("docs")), f"{stage.name}-docs")
+    record_prompt(client, run_id, read_all(root / PARAMS_FILE).captioning)
+    for stage in graph.stages:
+        if "quality" in stage.arguments:
+            mlflow.log_artifacts(str(root / stage.argument("quality")), f"{stage.name}-quality")
+            mlflow.log_metrics(caption_quality(root / stage.argument("quality")))
     from flows.report import log_report
 
     log_report(client, graph, workspace)
@@ -80,7 +87,9 @@ def model_source(graph: Graph, workspace: Workspace) -> str:
     ]
     with tempfile.TemporaryDirectory() as scratch:
         code = shutil.copytree(
-            workspace.root / "components", Path(scratch) / "components", ignore=shutil.ignore_patterns("__pycache__")
+            workspace.root / "components",
+            Path(scratch) / "components",
+            ignore=shutil.ignore_patterns("__pycache__", "mini_bloom"),
         )
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -96,6 +105,14 @@ def model_source(graph: Graph, workspace: Workspace) -> str:
             signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(answered)),
         )
     return str(info.model_uri)
+
+
+def caption_quality(folder: Path) -> dict[str, float]:
+    """Return the few figures of the captions' report that runs are compared by; uncounted ones are left out."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    figures = {name: report[name] for name in ("recall", "hallucination_rate", "contradictions", "leaks")}
+    figures["yield"] = report["yield"]["value"]
+    return {f"captions/{name}": float(value) for name, value in figures.items() if value is not None}
 
 
 def log_params(client: "MlflowClient", run_id: str, workspace: Workspace) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from components.settings import Section
 
 ROOT = Path(__file__).parent.parent
-SHARED = {"settings", "stage", "tables", "store", "increments", "containers", "media", "modalities"}
+SHARED = {"settings", "stage", "tables", "store", "increments", "containers", "media", "modalities", "taxonomy"}
 USES_MODEL = {"training", "evaluation", "indexing"}
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -164,7 +164,8 @@ def test_a_stage_is_watched_for_its_own_sections_only() -> None:
 
 
 def test_a_stage_never_reads_the_environment() -> None:
-    for path in python_files("components"):
+    # But for the key of a server, which must stand in no file; the params name the variable.
+    for path in set(python_files("components")) - {ROOT / "components" / "captioning" / "endpoint.py"}:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr == "getenv":
                 pytest.fail(f"{path}:{node.lineno} reads the environment")
@@ -183,7 +184,8 @@ def test_every_file_a_stage_reaches_is_a_dependency_of_it(stage: str) -> None:
     files = {str(path.relative_to(ROOT)) for path in reached(stage)} - {"components/__init__.py"}
     covered = {file for file in files if file in deps or any(file.startswith(f"{dep}/") for dep in deps)}
     assert files == covered, f"missing from deps of {stage}: {sorted(files - covered)}"
-    unused = {dep for dep in deps if not any(file == dep or file.startswith(f"{dep}/") for file in files)}
+    named = set(body(stage)["cmd"].split())  # files of ours that the stage is told to read
+    unused = {dep for dep in deps - named if not any(file == dep or file.startswith(f"{dep}/") for file in files)}
     assert not unused, f"deps of {stage} that nothing imports: {sorted(unused)}"
 
 

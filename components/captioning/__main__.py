@@ -2,22 +2,27 @@
 
 from components import stage
 from components.captioning.captioner import build_captioner
-from components.captioning.inputs import read_clips, read_exemplars
-from components.captioning.params import BloomParams, CaptioningParams, Data2TextParams, TagsParams
-from components.captioning.progress import caption_clips, publish
+from components.captioning.inputs import read_inputs
+from components.captioning.params import CaptioningParams
+from components.captioning.progress import caption_clips
+from components.captioning.publish import publish, publish_quality
 from components.captioning.report import report
 from components.settings import read_section
 
+INPUTS = ("manifest", "tags", "annotated", "taxonomy")
+OUTPUTS = ("captions", "completions", "quarantine", "quality")
+
 
 def main() -> None:
-    """Read tags and descriptions, write what is missing of the captions."""
-    args = stage.arguments(__doc__, "manifest", "tags", "annotated", "captions")
-    params: TagsParams | Data2TextParams | BloomParams = read_section(CaptioningParams, "captioning")
-    clips = read_clips(args.manifest, args.tags)
-    captioner = build_captioner(params, read_exemplars(args.manifest, args.annotated, clips))
-    captioned = caption_clips(clips, params.kind, captioner, args.captions)
-    publish(captioned, args.captions)
-    report(captioned)
+    """Read tags and descriptions, write what is missing of the captions, and judge them all."""
+    args = stage.arguments(__doc__, *INPUTS, *OUTPUTS)
+    params: CaptioningParams = read_section(CaptioningParams, "captioning")
+    inputs = read_inputs(args.manifest, args.tags, args.annotated, args.taxonomy)
+    captioner = build_captioner(params, inputs.sources(args.captions, args.completions))
+    captioned = caption_clips(inputs.clips, params.kind, captioner, args.captions, args.completions, inputs.uris)
+    quality = publish_quality(captioned, inputs, params, args.quality)
+    publish(captioned, args.captions, args.completions, args.quarantine)
+    report(captioned, quality)
 
 
 if __name__ == "__main__":

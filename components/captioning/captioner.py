@@ -3,12 +3,21 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, assert_never
 
-from components.captioning.params import BloomParams, CaptioningParams, Data2TextParams, TagsParams
+from components.captioning.completion import Completion
+from components.captioning.params import BloomParams, CaptioningParams, Data2TextParams, EndpointParams, TagsParams
 from components.modalities import TAG_GROUPS
+from components.taxonomy import Taxonomy
+
+# Verdicts.
+OK = "ok"
+NO_TAGS = "no_tags"
+FALLBACK = "fallback"  # no answer of the model was good enough: a template's sentence
+QUARANTINED = "quarantined"  # the same, and the parameters want no template
 
 NO_TAGS_TEXT = "A piece of music."  # honest: nothing is known about the clip
 
@@ -41,14 +50,24 @@ class Exemplar:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One try of a language model, and why it was not good enough (no reasons: it was)."""
+
+    completion: Completion
+    text: str  # the caption cut out of it
+    exemplars: tuple[Exemplar, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Caption:
-    """A captioner's answer. ``verdict``: ok, no_tags, or fallback (the model's answer was unusable)."""
+    """A captioner's answer, and all tries that led to it where a language model was asked."""
 
     clip_id: str
     text: str
     verdict: str
-    attempts: int
     exemplar_ids: tuple[str, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 class Captioner(Protocol):
@@ -56,7 +75,7 @@ class Captioner(Protocol):
 
     @property
     def version(self) -> str:
-        """Name of everything that decides a caption, its tags apart; a change makes captions anew."""
+        """Name of everything that decides a caption, its tags and exemplars apart; a change makes captions anew."""
         ...
 
     @property
@@ -64,26 +83,52 @@ class Captioner(Protocol):
         """The seed that was used; 0 where chance plays no part."""
         ...
 
+    @property
+    def model(self) -> str:
+        """The language model and its revision; empty where there is none."""
+        ...
+
+    def key(self, clip: Tagged, attempts: int) -> str:
+        """Return the digest of the prompts that led to a caption after so many tries; empty where there are none."""
+        ...
+
     def caption(self, clips: Sequence[Tagged]) -> Iterator[Caption]:
-        """Yield the captions of clips that have tags, in order."""
+        """Yield the captions of clips that have tags, in any order."""
         ...
 
 
-def build_captioner(params: CaptioningParams, exemplars: Sequence[Exemplar]) -> Captioner:
-    """Return the captioner that the section asks for; only ``bloom`` uses exemplars."""
+@dataclass(frozen=True)
+class Sources:
+    """What captioners may draw on."""
+
+    taxonomy: Taxonomy
+    exemplars: Sequence[Exemplar]  # described train clips
+    names: Collection[str]  # titles and artists, which no caption may tell
+    journal: Path  # answers of a run that was stopped
+    paid: Sequence[Mapping[str, Any]] = ()  # rows of tables.COMPLETIONS: answers behind the last run's captions
+
+
+def build_captioner(params: CaptioningParams, sources: Sources) -> Captioner:
+    """Return the captioner that the section asks for."""
     match params:
         case TagsParams():
             from components.captioning.concatenated import Concatenated
 
             return Concatenated()
-        case Data2TextParams():
+        case Data2TextParams(seed=seed, max_tags=max_tags, synonyms=synonyms):
             from components.captioning.data2text import Data2Text
 
-            return Data2Text(params)
+            return Data2Text(seed, max_tags, synonyms, sources.taxonomy)
         case BloomParams():
-            from components.captioning.bloom import Bloom
+            from components.captioning.analogy import Analogy
+            from components.captioning.bloom import LocalModel
 
-            return Bloom(params, exemplars)
+            return Analogy(params, sources, LocalModel(params))
+        case EndpointParams():
+            from components.captioning.analogy import Analogy
+            from components.captioning.endpoint import Endpoint
+
+            return Analogy(params, sources, Endpoint(params))
         case _:
             assert_never(params)
 
@@ -111,3 +156,8 @@ def version_of(kind: str, number: int, *parts: Any) -> str:
     """Return a version: the kind, its formula's number, and a digest of its settings."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return f"{kind}-{number}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def digest_of(parts: Any) -> str:
+    """Return the sha256 of anything JSON can say."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

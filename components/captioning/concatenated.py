@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from components.captioning.captioner import Caption, Tagged, version_of
+from components.captioning.captioner import OK, Caption, Tagged, version_of
 from components.modalities import TAG_GROUPS
 
 _VERSION = 1
@@ -12,10 +12,15 @@ class Concatenated:
     """Genres, moods, instruments; likeliest first in each."""
 
     seed = 0
+    model = ""
     version = version_of("tags", _VERSION)
+
+    def key(self, clip: Tagged, attempts: int) -> str:
+        """See ``Captioner.key``."""
+        return ""
 
     def caption(self, clips: Sequence[Tagged]) -> Iterator[Caption]:
         """See ``Captioner.caption``."""
         for clip in clips:
             names = [name for group in TAG_GROUPS for name, _ in clip.tags[group]]
-            yield Caption(clip.clip_id, ", ".join(names), "ok", attempts=1)
+            yield Caption(clip.clip_id, ", ".join(names), OK)

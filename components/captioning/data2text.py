@@ -1,15 +1,16 @@
 """``kind: data2text``: sentences from templates, as a person might say them, that tell the tags alone."""
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from components.captioning.captioner import Caption, Tagged, chance, version_of
-from components.captioning.params import Data2TextParams
-from components.captioning.thesaurus import WORDS, words_for
+from components.captioning.captioner import OK, Caption, Tagged, chance, version_of
+from components.captioning.prompt import asked
 from components.modalities import TAG_GROUPS
+from components.taxonomy import Taxonomy
 
-_VERSION = 1
+_VERSION = 2
 
 # {G} genres, {M} moods, {I} instruments; {a} is "a" or "an", as the next word wants it. A template is used
 # where exactly its groups have tags.
@@ -52,20 +53,33 @@ _PLURAL: Final = ("{I} carry", "{I} set", "{I} play")
 class Data2Text:
     """One sentence per clip from its leading tags; the clip's id and the seed decide the wording."""
 
-    def __init__(self, params: Data2TextParams) -> None:
-        """Keep the settings; the templates and words are part of the version."""
-        self._params = params
-        self.seed = params.seed
-        self.version = version_of("data2text", _VERSION, params.model_dump(), TEMPLATES, WORDS)
+    model = ""
+
+    def __init__(self, seed: int, max_tags: int, synonyms: float, taxonomy: Taxonomy) -> None:
+        """Keep the settings; the templates and words are part of the version.
+
+        Args:
+            seed: decides the wording, together with the clip.
+            max_tags: most tags of one group that a sentence may name.
+            synonyms: probability that a tag is told by one of its synonyms.
+            taxonomy: where those come from.
+        """
+        self.seed, self._max_tags, self._synonyms, self._taxonomy = seed, max_tags, synonyms, taxonomy
+        self.version = version_of("data2text", _VERSION, seed, max_tags, synonyms, TEMPLATES, taxonomy.digest)
+
+    def key(self, clip: Tagged, attempts: int) -> str:
+        """See ``Captioner.key``."""
+        return ""
 
     def caption(self, clips: Sequence[Tagged]) -> Iterator[Caption]:
         """See ``Captioner.caption``."""
         for clip in clips:
-            yield Caption(clip.clip_id, self.sentence(clip), "ok", attempts=1)
+            yield Caption(clip.clip_id, self.sentence(clip), OK)
 
     def sentence(self, clip: Tagged) -> str:
         """Return the sentence of a clip that has tags."""
-        draw = chance(self._params.seed, clip.clip_id)
+        clip = asked(clip, self._max_tags, self._taxonomy)
+        draw = chance(self.seed, clip.clip_id)
         present = [group for group in TAG_GROUPS if clip.tags[group]]
         told = {group: self._told(draw, group, clip) for group in present}
         several = len(told.get("instruments", ())) > 1
@@ -77,14 +91,14 @@ class Data2Text:
 
     def _told(self, draw: random.Random, group: str, clip: Tagged) -> list[str]:
         """Return words for the group's leading tags; the likeliest is always among them."""
-        tags = clip.tags[group][: self._params.max_tags]
+        tags = clip.tags[group]
         lead = tags[0][1]
         # People name what stands out: a tag is told as often as it is likely, against the first.
         named = [name for name, probability in tags if draw.random() * lead < probability]
         words = []
         for name in named:
-            known = words_for(group, name)
-            words.append(draw.choice(known) if draw.random() < self._params.synonyms else name)
+            known = self._taxonomy.words(group, name)
+            words.append(draw.choice(known) if draw.random() < self._synonyms else name)
         return list(dict.fromkeys(words))
 
 
@@ -106,5 +120,5 @@ def _sentence(text: str) -> str:
         before, _, after = text.partition("{a} ")
         article = "an" if after.removeprefix("{a} ")[:1].lower() in set("aeiou") else "a"
         text = f"{before}{article} {after}"
-    text = text.replace("music music", "music").replace("music track", "track").replace("music piece", "piece")
+    text = re.sub(r"(?<!-)\bmusic (?=music|track|piece)", "", text)  # of genres that end in "music"
     return ". ".join(part[:1].upper() + part[1:] for part in text.split(". "))

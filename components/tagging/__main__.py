@@ -1,31 +1,29 @@
-"""Fit the music tagger on the seed library and tag every clip."""
+"""Tag every clip: fit the tagger on the seed library, or have a pre-trained one listen."""
 
 from components import stage, tables
 from components.settings import read_section
-from components.tagging.examples import open_stores, seed_examples
-from components.tagging.params import ProbeParams, TaggingParams
+from components.tagging.clips import read_clips
+from components.tagging.folder import partial_of
+from components.tagging.params import TaggingParams
+from components.tagging.progress import score_clips
 from components.tagging.report import report
-from components.tagging.tag import KEYED_TAGS, read_clip_ids, tag_clips
-from components.tagging.tagger import fit_tagger, save_tagger, tagger_digest
+from components.tagging.tag import Outputs, publish, read_scores
+from components.tagging.tagger import Library, fit_tagger
+from components.taxonomy import read_taxonomy
+
+_INPUTS = ("manifest", "music", "seed", "seed-music", "taxonomy")
+_OUTPUTS = ("tags", "scores", "quarantine", "tagger")
 
 
 def main() -> None:
-    """Read features and seed labels, fit, tag, write tags and tagger."""
-    args = stage.arguments(__doc__, "manifest", "music", "seed", "seed-music", "tags", "tagger")
-    params: ProbeParams = read_section(TaggingParams, "tagging")
-    music, seed_music = open_stores(args.music, args.seed_music)
-    fit = fit_tagger(seed_examples(tables.read_rows(args.seed, tables.SEED), seed_music, params.min_examples), params)
-    tagged = tag_clips(
-        read_clip_ids(args.manifest),
-        music,
-        fit.tagger,
-        tagger_digest(fit.tagger, params.threshold, music.digest),
-        params.threshold,
-        args.tags,
-    )
-    save_tagger(fit, args.tagger, params, music.digest)
-    tables.write_rows(args.tags, tagged.rows, KEYED_TAGS)
-    report(fit, tagged)
+    """Read clips and seed library, fit, score, write tags, scores, quarantine and tagger."""
+    args = stage.arguments(__doc__, *_INPUTS, *_OUTPUTS)
+    params: TaggingParams = read_section(TaggingParams, "tagging")
+    library = Library(tables.read_rows(args.seed, tables.SEED), args.seed_music, args.music)
+    fitted = fit_tagger(params, read_taxonomy(args.taxonomy), library, args.tagger)
+    scored = score_clips(fitted.tagger, read_clips(args.manifest), read_scores(args.scores), partial_of(args.scores))
+    rows = publish(scored, fitted, params, Outputs(args.tags, args.scores, args.quarantine, args.tagger))
+    report(fitted, scored, rows)
 
 
 if __name__ == "__main__":

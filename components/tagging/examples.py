@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from components.modalities import TAG_GROUPS
 from components.store import FeatureStore
+from components.taxonomy import Tag
+
+MIN_TRACKS = 10  # of a seed library that can be cross-validated at all
 
 _BATCH = 4096  # clips pooled at once
-
-Tag = tuple[str, str]  # group, name
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,36 @@
-"""Fit the probe tagger: choose the penalty, calibrate, and score, each on tracks left out."""
+"""The probe: a linear tagger over music features. Its penalty, calibration and figures come from tracks left out."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.modalities import TAG_GROUPS
-from components.tagging.examples import Examples, Tag, fold_of
-from components.tagging.logistic import fit_logistic, fit_platt, log_loss, sigmoid
+from components.store import FeatureStore
+from components.tagging.calibration import fit_lines, held_out, per_tag
+from components.tagging.clips import Clip
+from components.tagging.examples import MIN_TRACKS, Examples, fold_of, open_stores, pooled, seed_examples
+from components.tagging.folder import read_document
+from components.tagging.logistic import fit_logistic, log_loss, one_thread, sigmoid
 from components.tagging.params import ProbeParams
+from components.tagging.plots import draw_reliability
 from components.tagging.scores import score_tags
+from components.tagging.tagger import Fitted, Library
+from components.tagging.vocabulary import given
+from components.taxonomy import Tag, Taxonomy
 
 Array = NDArray[np.float64]
 
-MIN_TRACKS = 10  # of a seed library that can be cross-validated at all
+_VERSION = 1  # raise when the fit changes: probes of earlier runs are then fitted again
+_FILES = ("tagger.safetensors", "reliability.png")
 
 
 @dataclass(frozen=True)
-class Tagger:
+class Probe:
     """A fitted linear tagger: P pooled features to probabilities of T tags."""
 
     tags: list[Tag]
@@ -33,32 +44,120 @@ class Tagger:
 
 @dataclass(frozen=True)
 class Fit:
-    """A tagger and what is known about it."""
+    """A probe and what is known about it."""
 
-    tagger: Tagger
+    probe: Probe
     scores: dict[str, Any]
-    examples: Examples
     held_out: Array  # (N, T) probabilities from fits that had not seen the track
 
 
+class ProbeTagger:
+    """A probe and the features it reads. See ``Tagger``."""
+
+    def __init__(self, probe: Probe, music: FeatureStore) -> None:
+        """``music``: features of the clips, by the extractor that the probe was fitted on."""
+        self.labels = tuple(name for _, name in probe.tags)
+        digest = hashlib.sha256(json.dumps([probe.tags, music.digest]).encode())
+        digest.update(np.ascontiguousarray(probe.weights).tobytes())
+        digest.update(np.ascontiguousarray(probe.biases).tobytes())
+        self.digest = digest.hexdigest()
+        self._probe, self._music = probe, music
+
+    def keys(self, clips: Sequence[Clip]) -> dict[str, str]:
+        """See ``Tagger.keys``: those of the features; clips without any have none."""
+        keys = dict(zip(self._music.clip_ids, self._music.keys, strict=True))
+        return {clip.clip_id: keys[clip.clip_id] for clip in clips if clip.clip_id in keys}
+
+    def score(self, clips: Sequence[Clip]) -> Iterator[tuple[str, Array]]:
+        """See ``Tagger.score``."""
+        clip_ids = [clip.clip_id for clip in clips]
+        yield from zip(clip_ids, self._probe.probabilities(pooled(self._music, clip_ids)), strict=True)
+
+
+def fit_probe_tagger(params: ProbeParams, taxonomy: Taxonomy, library: Library, folder: Path) -> Fitted:
+    """Return the probe of the last run where library, features and params are the same; else fit one.
+
+    Raises:
+        ValueError: a feature store is damaged or of another extractor, or a tag's group is unknown.
+    """
+    music, seed_music = open_stores(library.clip_features, library.features)
+    examples = seed_examples(library.rows, seed_music, params.min_examples)
+    fitted_on = _digest(examples, params, music.digest)
+    probe, scores, files = _saved(folder, fitted_on) or _fitted(examples, params)
+    return Fitted(
+        tagger=ProbeTagger(probe, music),
+        vocabulary=given(probe.tags, taxonomy),
+        lines={},  # the calibration is part of the weights
+        scores=scores,
+        left_out=examples.left_out,
+        config={"features": music.digest, "fitted_on": fitted_on, "tags": _listed(probe.tags)},
+        files=files,
+    )
+
+
 def fit_probe(examples: Examples, params: ProbeParams) -> Fit:
-    """Fit the tagger on the seed library; without usable tags it is a tagger that says nothing."""
+    """Fit a probe on the seed library; without usable tags it is one that says nothing."""
     count, width = examples.features.shape
     if not examples.tags or count < MIN_TRACKS:
-        tagger, empty = Tagger([], np.zeros((0, width)), np.zeros(0)), np.zeros((count, 0))
-        return Fit(tagger, score_tags([], empty.astype(bool), empty), examples, empty)
+        empty = np.zeros((count, 0))
+        return Fit(Probe([], np.zeros((0, width)), np.zeros(0)), score_tags([], empty.astype(bool), empty), empty)
     fold = fold_of(examples.clip_ids, min(params.folds, count), params.seed)
-    logits = _held_out_logits(examples, fold, params.l2)
-    l2 = min(logits, key=lambda value: log_loss(logits[value], examples.labels))
-    held_out = _held_out_probabilities(logits[l2], examples.labels, examples.tags, fold)
+    with one_thread():
+        logits = _held_out_logits(examples, fold, params.l2)
+        l2 = min(logits, key=lambda value: log_loss(logits[value], examples.labels))
+        apart = held_out(logits[l2], examples.labels, examples.tags, fold)
+        mean, scale = _standard(examples.features)
+        weights, biases = fit_logistic((examples.features - mean) * scale, examples.labels, [l2])[l2]
+        slope, offset = per_tag(fit_lines(logits[l2], examples.labels, examples.tags), examples.tags)
+        weights = weights * scale * slope[:, None]
+        probe = Probe(examples.tags, weights, biases * slope + offset - weights @ mean)
+    return Fit(probe, score_tags(examples.tags, examples.labels, apart) | {"l2": l2}, apart)
 
-    mean, scale = _standard(examples.features)
-    weights, biases = fit_logistic((examples.features - mean) * scale, examples.labels, [l2])[l2]
-    slope, offset = _calibration(logits[l2], examples.labels, examples.tags)
-    weights = weights * scale * slope[:, None]
-    tagger = Tagger(examples.tags, weights, biases * slope + offset - weights @ mean)
-    scores = score_tags(examples.tags, examples.labels, held_out) | {"l2": l2}
-    return Fit(tagger, scores, examples, held_out)
+
+def _fitted(examples: Examples, params: ProbeParams) -> tuple[Probe, dict[str, Any], dict[str, bytes]]:
+    """Return a new probe, its figures and its files."""
+    from safetensors.numpy import save
+
+    fit = fit_probe(examples, params)
+    labels = examples.labels if fit.probe.tags else np.zeros((len(examples.clip_ids), 0), bool)
+    tensors = {
+        "weights": np.ascontiguousarray(fit.probe.weights),
+        "biases": np.ascontiguousarray(fit.probe.biases),
+    }
+    picture = draw_reliability(fit.probe.tags, labels, fit.held_out, fit.scores)
+    return fit.probe, fit.scores, {"tagger.safetensors": save(tensors), "reliability.png": picture}
+
+
+def _saved(folder: Path, fitted_on: str) -> tuple[Probe, dict[str, Any], dict[str, bytes]] | None:
+    """Return the last run's probe, its figures and its files, if it was fitted on the same and is whole."""
+    config, scores = read_document(folder / "config.json"), read_document(folder / "scores.json")
+    if config.get("fitted_on") != fitted_on or not scores:
+        return None
+    if not all((folder / name).is_file() for name in _FILES):
+        return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    files = {name: (folder / name).read_bytes() for name in _FILES}
+    try:
+        tensors = load(files["tagger.safetensors"])
+        tags = [(tag["group"], tag["name"]) for tag in config["tags"]]
+        return Probe(tags, tensors["weights"], tensors["biases"]), scores, files
+    except (SafetensorError, KeyError, TypeError):
+        return None
+
+
+def _digest(examples: Examples, params: ProbeParams, features: str) -> str:
+    """Return the sha256 of all that decides a fit."""
+    settings = params.model_dump(exclude={"thresholds"})
+    digest = hashlib.sha256(json.dumps([_VERSION, settings, features, examples.clip_ids, examples.tags]).encode())
+    digest.update(np.ascontiguousarray(examples.features).tobytes())
+    digest.update(np.ascontiguousarray(examples.labels).tobytes())
+    return digest.hexdigest()
+
+
+def _listed(tags: Sequence[Tag]) -> list[dict[str, str]]:
+    return [{"group": group, "name": name} for group, name in tags]
 
 
 def _standard(features: Array) -> tuple[Array, Array]:
@@ -77,24 +176,3 @@ def _held_out_logits(examples: Examples, fold: NDArray[np.int64], penalties: Seq
         for l2, (weights, biases) in fits.items():
             logits[l2][outside] = ((examples.features[outside] - mean) * scale) @ weights.T + biases
     return logits
-
-
-def _held_out_probabilities(
-    logits: Array, labels: NDArray[np.bool_], tags: Sequence[Tag], fold: NDArray[np.int64]
-) -> Array:
-    """Calibrate each fold with the others, so that the calibration is judged on new tracks too."""
-    probabilities = np.empty_like(logits)
-    for number in np.unique(fold):
-        slope, offset = _calibration(logits[fold != number], labels[fold != number], tags)
-        probabilities[fold == number] = sigmoid(logits[fold == number] * slope + offset)
-    return probabilities
-
-
-def _calibration(logits: Array, labels: NDArray[np.bool_], tags: Sequence[Tag]) -> tuple[Array, Array]:
-    """Return slope and offset (T,), one line per group: single tags have too few tracks for their own."""
-    slope, offset = np.ones(len(tags)), np.zeros(len(tags))
-    for group in TAG_GROUPS:
-        inside = [at for at, tag in enumerate(tags) if tag[0] == group]
-        if inside:
-            slope[inside], offset[inside] = fit_platt(logits[:, inside], labels[:, inside])
-    return slope, offset

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.modalities import TAG_GROUPS
-from components.tagging.examples import Tag
+from components.taxonomy import Tag
 
 _BINS = 10
 
@@ -20,15 +20,9 @@ def score_tags(tags: Sequence[Tag], labels: NDArray[np.bool_], probabilities: ND
         labels: (N, T).
         probabilities: (N, T), each from a tagger that had not seen the track.
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     per_tag = {
-        tag: {
-            "tracks": int(labels[:, at].sum()),
-            "roc_auc": float(roc_auc_score(labels[:, at], probabilities[:, at])),
-            "pr_auc": float(average_precision_score(labels[:, at], probabilities[:, at])),
-        }
-        for at, tag in enumerate(tags)
+        tag: {"tracks": int(labels[:, at].sum()), "roc_auc": roc_auc, "pr_auc": pr_auc}
+        for at, (tag, (roc_auc, pr_auc)) in enumerate(zip(tags, areas(labels, probabilities), strict=True))
     }
     groups = {}
     for group in TAG_GROUPS:
@@ -42,6 +36,21 @@ def score_tags(tags: Sequence[Tag], labels: NDArray[np.bool_], probabilities: ND
                 "tags": {tags[at][1]: per_tag[tags[at]] for at in inside},
             }
     return {"tracks": len(labels), "groups": groups}
+
+
+def areas(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Return ROC-AUC and PR-AUC (average precision) of each of T tags; their means are the macro figures.
+
+    Args:
+        labels: (N, T); each tag must be carried by some tracks and not by others.
+        scores: (N, T).
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return [
+        (float(roc_auc_score(truth, said)), float(average_precision_score(truth, said)))
+        for truth, said in zip(labels.T, scores.T, strict=True)
+    ]
 
 
 def reliability(labels: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> list[tuple[float, float, int]]:

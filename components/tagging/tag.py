@@ -1,6 +1,6 @@
-"""Tag clips, computing only what an earlier run has not."""
+"""From scores to tags: several labels to one tag, calibrated, cut at the thresholds; and the tables of both."""
 
-import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,80 +12,95 @@ from numpy.typing import NDArray
 
 from components import tables
 from components.modalities import TAG_GROUPS
-from components.store import FeatureStore
-from components.tagging.examples import pooled
-from components.tagging.probe import Tagger
+from components.tagging.calibration import calibrated
+from components.tagging.folder import partial_of, save_tagger
+from components.tagging.params import TaggingParams, Thresholds
+from components.tagging.progress import Scored
+from components.tagging.tagger import Fitted
+from components.taxonomy import Tag
 
 # The key tells a later run whether a row still holds; readers of the table do not need it.
-KEYED_TAGS = tables.TAGS.append(pa.field("key", pa.string(), nullable=False))
-
-_DECIMALS = 6  # of a probability; more would be rounding noise
+KEYED_SCORES = tables.TAG_SCORES.append(pa.field("key", pa.string(), nullable=False))
 
 
 @dataclass(frozen=True)
-class Tagged:
-    """Every row, and how it came about."""
+class Outputs:
+    """The files of the stage."""
 
-    rows: list[dict[str, Any]]
-    computed: int
-    kept: int
-    dropped: int
-    without_features: int
-
-
-def read_clip_ids(manifest: Path) -> list[str]:
-    """Return the ids of the manifest's clips."""
-    clip_ids: list[str] = tables.read_table(manifest, tables.MANIFEST).column("clip_id").to_pylist()
-    return clip_ids
+    tags: Path
+    scores: Path
+    quarantine: Path
+    tagger: Path
 
 
-def tag_clips(
-    clip_ids: Sequence[str], music: FeatureStore, tagger: Tagger, digest: str, threshold: float, earlier: Path
-) -> Tagged:
-    """Tag the clips that have features.
+def tag_rows(scored: Scored, fitted: Fitted, thresholds: Thresholds) -> list[dict[str, Any]]:
+    """Return rows of `tables.TAGS`: a tag's probability is that of its likeliest label."""
+    tags = fitted.vocabulary.tags
+    probabilities = calibrated(fitted.vocabulary.of_tags(scored.scores), [group for group, _ in tags], fitted.lines)
+    return [
+        {"clip_id": clip_id, "tags": kept_tags(row, tags, thresholds)}
+        for clip_id, row in zip(scored.clip_ids, probabilities, strict=True)
+    ]
 
-    Args:
-        clip_ids: the manifest's clips.
-        music: their features.
-        tagger: what tags them.
-        digest: of the tagger and all its settings.
-        threshold: least probability of a tag that is kept.
-        earlier: the table of the last run, if there is one; its rows are kept where nothing changed.
-    """
-    wanted = sorted(clip_id for clip_id in clip_ids if clip_id in music)
-    keys = dict(zip(music.clip_ids, music.keys, strict=True))
-    key_of = {clip_id: hashlib.sha256(f"{digest}:{keys[clip_id]}".encode()).hexdigest() for clip_id in wanted}
-    before = {row["clip_id"]: row for row in _earlier_rows(earlier)}
-    kept = {clip_id: before[clip_id] for clip_id in wanted if before.get(clip_id, {}).get("key") == key_of[clip_id]}
-    missing = [clip_id for clip_id in wanted if clip_id not in kept]
-    computed = {
-        clip_id: {"clip_id": clip_id, "tags": kept_tags(row, tagger, threshold), "key": key_of[clip_id]}
-        for clip_id, row in zip(missing, tagger.probabilities(pooled(music, missing)), strict=True)
+
+def kept_tags(probabilities: NDArray[np.float64], tags: Sequence[Tag], thresholds: Thresholds) -> list[dict[str, Any]]:
+    """Return one clip's tags from their group's threshold on: groups in their order, likeliest first in each."""
+    kept = [
+        {"group": group, "name": name, "probability": float(probability)}
+        for (group, name), probability in zip(tags, probabilities, strict=True)
+        if probability >= getattr(thresholds, group)
+    ]
+    return sorted(kept, key=lambda tag: (TAG_GROUPS.index(tag["group"]), -tag["probability"], tag["name"]))
+
+
+def scores_table(scored: Scored, fitted: Fitted) -> pa.Table:
+    """Return `tables.TAG_SCORES` with keys: an entry for each label and tag that belong together."""
+    entries = fitted.vocabulary.entries
+    labels = [fitted.vocabulary.labels[at] for at, _ in entries]
+    groups = [tag and tag[0] for _, tag in entries]
+    scores = scored.scores[:, [at for at, _ in entries]]
+    rows = len(scored.clip_ids)
+    fields = KEYED_SCORES.field("scores").type.value_type
+    columns = {
+        "label": pa.array(labels * rows, pa.string()),
+        "group": pa.array(groups * rows, pa.string()),
+        "name": pa.array([tag and tag[1] for _, tag in entries] * rows, pa.string()),
+        "score": pa.array(scores.ravel()),
+        "probability": pa.array(calibrated(scores, groups, fitted.lines).ravel()),
     }
-    return Tagged(
-        rows=[kept.get(clip_id) or computed[clip_id] for clip_id in wanted],
-        computed=len(computed),
-        kept=len(kept),
-        dropped=len(set(before) - set(wanted)),
-        without_features=len(clip_ids) - len(wanted),
+    values = pa.StructArray.from_arrays([columns[field.name] for field in fields], fields=list(fields))
+    lists = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1) * len(entries), pa.int32()), values)
+    return pa.Table.from_arrays(
+        [pa.array(scored.clip_ids, pa.string()), lists, pa.array(scored.keys, pa.string())], schema=KEYED_SCORES
     )
 
 
-def kept_tags(probabilities: NDArray[np.float64], tagger: Tagger, threshold: float) -> list[dict[str, Any]]:
-    """Return one clip's tags from ``threshold`` on: groups in their order, likeliest first in each."""
-    tags = [
-        {"group": group, "name": name, "probability": round(float(probability), _DECIMALS)}
-        for (group, name), probability in zip(tagger.tags, probabilities, strict=True)
-        if probability >= threshold
-    ]
-    return sorted(tags, key=lambda tag: (TAG_GROUPS.index(tag["group"]), -tag["probability"], tag["name"]))
-
-
-def _earlier_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the last run's rows; none where there is no table, or one that cannot be read."""
+def read_scores(path: Path) -> dict[str, tuple[str, NDArray[np.float64]]]:
+    """Return key and scores (L,) of each clip of the last run; none where there is no table, or a damaged one."""
     if not path.exists():
-        return []
+        return {}
     try:
-        return tables.read_rows(path, KEYED_TAGS)
+        table = tables.read_table(path, KEYED_SCORES)
+        clip_ids, keys = table.column("clip_id").to_pylist(), table.column("key").to_pylist()
+        lists = table.column("scores").combine_chunks()
+        # Every row has the same labels in the same order; where one stands for several tags, it repeats.
+        listed = [entry["label"] for entry in lists[0].as_py()] if clip_ids else []
+        firsts = [at for at, label in enumerate(listed) if label not in listed[:at]]
+        values = lists.flatten().field("score").to_numpy(zero_copy_only=False).reshape(len(clip_ids), len(listed))
     except (ValueError, OSError, pa.ArrowException):
-        return []
+        return {}
+    return dict(zip(clip_ids, zip(keys, values[:, firsts], strict=True), strict=True))
+
+
+def publish(scored: Scored, fitted: Fitted, params: TaggingParams, outputs: Outputs) -> list[dict[str, Any]]:
+    """Write every file, then forget the shards; return the rows of tags."""
+    rows = tag_rows(scored, fitted, params.thresholds)
+    save_tagger(fitted, params, outputs.tagger)
+    tables.write_table(outputs.scores, scores_table(scored, fitted))
+    tables.write_rows(outputs.tags, rows, tables.TAGS)
+    tables.write_rows(
+        outputs.quarantine, [*fitted.refused, *scored.refused], tables.QUARANTINE, ("uri", "reason", "detail")
+    )
+    for output in (outputs.scores, outputs.tagger):
+        shutil.rmtree(partial_of(output), ignore_errors=True)
+    return rows

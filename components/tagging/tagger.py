@@ -1,69 +1,104 @@
-"""The seam: which tagger is fitted, and what its folder holds."""
+"""The seam: what a tagger is, and the one place that chooses it."""
 
-import hashlib
-import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import assert_never
+from typing import Any, Protocol, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
-from components import stage
-from components.tagging.examples import Examples
-from components.tagging.logistic import one_thread
-from components.tagging.params import ProbeParams, TaggingParams
-from components.tagging.plots import draw_reliability
-from components.tagging.probe import Fit, Tagger, fit_probe
-
-
-def fit_tagger(examples: Examples, params: TaggingParams) -> Fit:
-    """Fit the tagger that the section asks for."""
-    match params:
-        case ProbeParams():
-            with one_thread():
-                return fit_probe(examples, params)
-        case _:
-            assert_never(params)
+from components.tagging.calibration import Lines
+from components.tagging.clips import Clip
+from components.tagging.params import ClapParams, CnnParams, HfParams, ProbeParams, TaggingParams
+from components.tagging.vocabulary import Vocabulary
+from components.taxonomy import Tag, Taxonomy
 
 
-def save_tagger(fit: Fit, folder: Path, params: TaggingParams, features: str) -> None:
-    """Write tagger.safetensors, config.json, scores.json and reliability.png.
+class Tagger(Protocol):
+    """Gives clips a probability for each of its L labels; a clip's do not depend on the other clips."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The tagger's words, in the order of its probabilities."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all that decides a clip's probabilities, its content apart."""
+        ...
+
+    def keys(self, clips: Sequence[Clip]) -> dict[str, str]:
+        """Return the key of its content for each clip that can be tagged at all."""
+        ...
+
+    def score(self, clips: Sequence[Clip]) -> Iterator[tuple[str, NDArray[np.float64] | Exception]]:
+        """Yield (clip_id, (L,) probabilities or what stopped them), in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Library:
+    """The seed library: rows of `tables.SEED`, and where features of its tracks and of the clips lie."""
+
+    rows: Sequence[Mapping[str, Any]]
+    features: Path
+    clip_features: Path
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A tagger, what its labels mean, and what the seed library says about it."""
+
+    tagger: Tagger
+    vocabulary: Vocabulary
+    lines: Lines
+    """Per group, what calibrates its scores; none where they stay as they are."""
+    scores: Mapping[str, Any]
+    """How good it is on tracks that it was not fitted on; scores.json."""
+    left_out: Sequence[tuple[Tag, int]]
+    """Tags that too few tracks of the library carry, or lack, and how many carry them."""
+    config: Mapping[str, Any]
+    """What config.json holds, the params apart."""
+    files: Mapping[str, bytes]
+    """The folder's other files."""
+    notes: Sequence[str] = field(default=())
+    """What the user should know, one line each."""
+    refused: Sequence[Mapping[str, str]] = field(default=())
+    """Tracks of the library that could not be tagged; rows of the quarantine."""
+
+
+def fit_tagger(params: TaggingParams, taxonomy: Taxonomy, library: Library, folder: Path) -> Fitted:
+    """Return the tagger that the section asks for, fitted on or judged by the seed library.
 
     Args:
-        fit: the fitted tagger.
-        folder: replaced, whole.
-        params: recorded in the config.
-        features: digest of the music features' spec; the tagger fits no others.
+        params: the section.
+        taxonomy: gives labels their groups and names.
+        library: tagged tracks; may be empty.
+        folder: the tagger of the last run, if there is one; what still holds is taken from it.
+
+    Raises:
+        ValueError: a file that the section names cannot be used; it is named.
     """
-    from safetensors.numpy import save_file
+    match params:
+        case ProbeParams():
+            from components.tagging.probe import fit_probe_tagger
 
-    with stage.atomic_folder(folder) as part:
-        tensors = {
-            "weights": np.ascontiguousarray(fit.tagger.weights),
-            "biases": np.ascontiguousarray(fit.tagger.biases),
-        }
-        save_file(tensors, part / "tagger.safetensors")
-        config = {
-            "params": params.model_dump(),
-            "features": features,
-            "tags": [{"group": group, "name": name} for group, name in fit.tagger.tags],
-        }
-        stage.write_json(part / "config.json", config)
-        stage.write_json(part / "scores.json", fit.scores)
-        draw_reliability(fit, part / "reliability.png")
+            return fit_probe_tagger(params, taxonomy, library, folder)
+        case CnnParams():
+            from components.tagging.cnn import Cnn
+            from components.tagging.judge import judged
 
+            return judged(Cnn(params), params, taxonomy, library, folder)
+        case HfParams():
+            from components.tagging.hf import Hf
+            from components.tagging.judge import judged
 
-def load_tagger(folder: Path) -> Tagger:
-    """Read a saved tagger."""
-    from safetensors.numpy import load_file
+            return judged(Hf(params), params, taxonomy, library, folder)
+        case ClapParams():
+            from components.tagging.clap import Clap
+            from components.tagging.judge import judged
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "tagger.safetensors")
-    return Tagger([(tag["group"], tag["name"]) for tag in config["tags"]], tensors["weights"], tensors["biases"])
-
-
-def tagger_digest(tagger: Tagger, threshold: float, features: str) -> str:
-    """Return the sha256 of all that decides a clip's tags, its features apart."""
-    digest = hashlib.sha256(json.dumps([tagger.tags, threshold, features]).encode())
-    digest.update(np.ascontiguousarray(tagger.weights).tobytes())
-    digest.update(np.ascontiguousarray(tagger.biases).tobytes())
-    return digest.hexdigest()
+            return judged(Clap(params, taxonomy), params, taxonomy, library, folder)
+        case _:
+            assert_never(params)

@@ -1,5 +1,7 @@
 """Captions: true to the tags, varied, the same whatever came before."""
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,15 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import tables
-from components.captioning.captioner import NO_TAGS_TEXT, Caption, Tagged, build_captioner, read_tags
+from components.captioning.captioner import NO_TAGS_TEXT, Caption, Sources, Tagged, build_captioner, read_tags
 from components.captioning.data2text import TEMPLATES, Data2Text
-from components.captioning.params import CaptioningParams, Data2TextParams, TagsParams
-from components.captioning.progress import caption_clips, publish
-from components.captioning.thesaurus import WORDS, words_for
+from components.captioning.params import CaptioningParams, TagsParams
+from components.captioning.progress import Captioned, caption_clips
+from components.captioning.publish import publish
 from components.modalities import TAG_GROUPS
 from components.settings import ParamsError, parse_section
+from components.taxonomy import read_taxonomy
 
-PARAMS = Data2TextParams(kind="data2text", seed=1, max_tags=3, synonyms=0.6)
+TAXONOMY = read_taxonomy(Path(__file__).parents[2] / "components" / "taxonomy.yaml")
+QUALITY = {
+    "min_recall": 0.5, "max_hallucinated": 0, "leaked_words": 8, "leaked_share": 0.8, "min_words": 2, "max_words": 60,
+    "near_duplicate": 0.8, "max_cluster": 0.2, "least_yield": 0.9,
+}  # fmt: skip
+
+
+def writer(seed: int = 1, max_tags: int = 3, synonyms: float = 0.6) -> Data2Text:
+    return Data2Text(seed, max_tags, synonyms, TAXONOMY)
 
 
 def clip(clip_id: str = "c", genres: Sequence = (), moods: Sequence = (), instruments: Sequence = ()) -> Tagged:
@@ -49,13 +60,14 @@ def test_rows_become_groups_sorted_by_probability() -> None:
 
 
 def test_tags_are_concatenated_group_by_group() -> None:
-    captioner = build_captioner(TagsParams(kind="tags"), [])
+    params = TagsParams.model_validate({"kind": "tags", "quality": QUALITY})
+    captioner = build_captioner(params, Sources(TAXONOMY, [], (), Path("no journal")))
     (caption,) = captioner.caption([clip(**FULL)])
     assert caption.text == "folk, rock, happy, acoustic guitar, flute, piano"
 
 
 def told(group: str, name: str, text: str) -> bool:
-    return any(word.lower() in text.lower() for word in (name, *words_for(group, name)))
+    return any(word.lower() in text.lower() for word in TAXONOMY.words(group, name))
 
 
 @pytest.mark.parametrize(
@@ -64,14 +76,14 @@ def told(group: str, name: str, text: str) -> bool:
 def test_a_sentence_tells_the_lead_tag_of_every_group_it_has(present: list[str]) -> None:
     for number in range(60):
         one = clip(f"c{number}", **{group: FULL[group] for group in present})
-        text = Data2Text(PARAMS).sentence(one)
+        text = writer().sentence(one)
         for group in present:
             assert told(group, FULL[group][0][0], text), text
         assert text[0].isupper() and text.endswith(".") and "{" not in text and "  " not in text
 
 
 def test_sentences_are_varied() -> None:
-    captioner = Data2Text(PARAMS)
+    captioner = writer()
     assert len({captioner.sentence(one) for one in clips(200)}) > 120
 
 
@@ -80,22 +92,21 @@ def test_nothing_but_tags_is_told() -> None:
     allowed = {word.strip(".,;{}").lower() for template in TEMPLATES for word in template.split()} | {"a", "an", "and"}
     for group, tags in FULL.items():
         for name, _ in tags:
-            for synonym in (name, *words_for(group, name)):
+            for synonym in TAXONOMY.words(group, name):
                 allowed |= set(synonym.lower().split())
     for one in clips(200):
-        words = {word.strip(".,;").lower() for word in Data2Text(PARAMS).sentence(one).split()}
+        words = {word.strip(".,;").lower() for word in writer().sentence(one).split()}
         assert words <= allowed, words - allowed
 
 
 def test_unknown_tags_are_told_as_they_are() -> None:
-    text = Data2Text(PARAMS).sentence(clip(genres=[("zydeco", 0.5)], instruments=[("ondes martenot", 0.9)]))
+    text = writer().sentence(clip(genres=[("zydeco", 0.5)], instruments=[("ondes martenot", 0.9)]))
     assert "zydeco" in text.lower() and "ondes martenot" in text.lower()
 
 
 def test_articles_follow_the_sound() -> None:
     texts = [
-        Data2Text(PARAMS).sentence(clip(f"c{n}", genres=[("indie", 1.0)], moods=[("epic", 1.0)])).lower()
-        for n in range(80)
+        writer().sentence(clip(f"c{n}", genres=[("indie", 1.0)], moods=[("epic", 1.0)])).lower() for n in range(80)
     ]
     assert any(" an " in f" {text}" for text in texts)
     assert not any(f" a {word}" in f" {text}" for text in texts for word in ("indie", "epic"))
@@ -103,49 +114,37 @@ def test_articles_follow_the_sound() -> None:
 
 def test_one_instrument_takes_no_plural_verb() -> None:
     texts = [
-        Data2Text(PARAMS).sentence(
-            clip(f"c{n}", instruments=[("banjo", 0.9)], **{k: FULL[k] for k in ("genres", "moods")})
-        )
+        writer().sentence(clip(f"c{n}", instruments=[("banjo", 0.9)], **{k: FULL[k] for k in ("genres", "moods")}))
         for n in range(150)
     ]
     assert not any(verb in text for text in texts for verb in ("banjo carry", "banjo set", "banjo play"))
-
-
-def test_the_thesaurus_holds_each_tag_itself_first_and_no_repeats() -> None:
-    for group in TAG_GROUPS:
-        for name, words in WORDS[group].items():
-            assert (
-                name == name.lower() and len(set(words)) == len(words) and all(word.strip() == word for word in words)
-            )
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=12), st.floats(0.3, 1)), max_size=4), st.text(max_size=5))
 def test_any_tag_names_give_one_sentence(tags: list[tuple[str, float]], clip_id: str) -> None:
     one = clip(clip_id, moods=tags)
     if not one.is_empty:
-        captioner = Data2Text(PARAMS)
+        captioner = writer()
         assert captioner.sentence(one) == captioner.sentence(one) != ""
 
 
 class Counting(Data2Text):
     """The template captioner, telling which clips it was asked for."""
 
-    def __init__(self, params: Data2TextParams = PARAMS, stop_after: int | None = None) -> None:
-        super().__init__(params)
+    def __init__(self, synonyms: float = 0.6) -> None:
+        super().__init__(1, 3, synonyms, TAXONOMY)
         self.asked: list[str] = []
-        self._stop_after = stop_after
 
     def caption(self, clips: Sequence[Tagged]) -> Iterator[Caption]:
         for caption in super().caption(clips):
-            if self._stop_after is not None and len(self.asked) >= self._stop_after:
-                raise KeyboardInterrupt
             self.asked.append(caption.clip_id)
             yield caption
 
 
-def run(path: Path, wanted: list[Tagged], captioner: Counting, flush_s: float = 0.0):
-    captioned = caption_clips(wanted, "data2text", captioner, path, flush_s)
-    publish(captioned, path)
+def run(path: Path, wanted: list[Tagged], captioner: Counting) -> Captioned:
+    completions = path.with_suffix(".completions")
+    captioned = caption_clips(wanted, "data2text", captioner, path, completions)
+    publish(captioned, path, completions, path.with_suffix(".quarantine"))
     return captioned
 
 
@@ -161,7 +160,6 @@ def test_more_clips_compute_only_those(tmp_path: Path) -> None:
     assert (tmp_path / "grown.parquet").read_bytes() == (tmp_path / "scratch.parquet").read_bytes()
     fewer = run(tmp_path / "grown.parquet", some, Counting())
     assert (fewer.computed, fewer.kept, fewer.dropped) == (0, 100, 3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["grown.parquet", "scratch.parquet"]
 
 
 def test_changed_tags_and_settings_are_captioned_again(tmp_path: Path) -> None:
@@ -169,21 +167,9 @@ def test_changed_tags_and_settings_are_captioned_again(tmp_path: Path) -> None:
     run(path, clips(5), Counting())
     changed = [clip("c000", **FULL | {"moods": [("sad", 0.9)]}), *clips(5)[1:]]
     assert run(path, changed, Counting()).computed == 1
-    assert run(path, changed, Counting(PARAMS.model_copy(update={"synonyms": 0.1}))).computed == 5
+    assert run(path, changed, Counting(synonyms=0.1)).computed == 5
     path.write_bytes(b"half a table")
-    assert run(path, changed, Counting()).computed == 5
-
-
-def test_a_stopped_run_keeps_its_captions(tmp_path: Path) -> None:
-    path = tmp_path / "captions.parquet"
-    with pytest.raises(KeyboardInterrupt):
-        run(path, clips(20), Counting(stop_after=7))
-    assert not path.exists() and (tmp_path / "captions.parquet.partial").is_dir()
-    captioner = Counting()
-    assert run(path, clips(20), captioner).kept == 7 and len(captioner.asked) == 13
-    run(tmp_path / "scratch.parquet", clips(20), Counting())
-    assert path.read_bytes() == (tmp_path / "scratch.parquet").read_bytes()
-    assert not (tmp_path / "captions.parquet.partial").exists()
+    assert run(path, changed, Counting(synonyms=0.1)).computed == 5
 
 
 def test_a_clip_without_tags_gets_an_honest_sentence(tmp_path: Path) -> None:
@@ -199,6 +185,9 @@ def test_a_clip_without_tags_gets_an_honest_sentence(tmp_path: Path) -> None:
         ({"kind": "data2text", "seed": 1, "max_tags": 3, "synonyms": 1.5}, "synonyms"),
         ({"kind": "data2text", "seed": 1, "max_tags": 3}, "synonyms: missing"),
         ({"kind": "bloom", "dtype": "int8"}, "dtype"),
+        ({"kind": "bloom", "prompt": {"selection": {"kind": "best"}}}, "selection"),
+        ({"kind": "endpoint", "url": "localhost:8000"}, "url"),
+        ({"kind": "tags", "quality": QUALITY | {"min_words": 70}}, "min_words is larger than max_words"),
     ],
 )
 def test_wrong_params_are_named(section: dict[str, object], said: str) -> None:
@@ -229,13 +218,20 @@ def test_the_command_writes_the_table(tmp_path: Path) -> None:
         tables.TAGS,
     )
     tables.write_rows(tmp_path / "annotated.parquet", [], tables.ANNOTATIONS)
-    command = [sys.executable, "-m", "components.captioning"]
-    for name in ("manifest", "tags", "annotated", "captions"):
-        command += [f"--{name}", str(tmp_path / f"{name}.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (
-        done.stdout.splitlines()[-1]
-        == "captioning: 2 rows, 2 computed, 0 kept, 0 dropped, 0 quarantined (1 no_tags, 1 ok)"
-    )
+    root = Path(__file__).parents[2]
+    section = {"kind": "data2text", "seed": 1, "max_tags": 3, "synonyms": 0.6, "quality": QUALITY}
+    (tmp_path / "params.yaml").write_text(json.dumps({"captioning": section}))
+    command = [sys.executable, "-m", "components.captioning", "--taxonomy", str(root / "components" / "taxonomy.yaml")]
+    for name in ("manifest", "tags", "annotated", "captions", "completions", "quarantine"):
+        command += [f"--{name}", f"{name}.parquet"]
+    done = subprocess.run(
+        [*command, "--quality", "quality"], capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    quality, rows_line = done.stdout.splitlines()[-2:]
+    assert rows_line == "captioning: 2 rows, 2 computed, 0 kept, 0 dropped, 0 quarantined (1 no_tags, 1 ok)"
+    assert "yield 100.0%" in quality and "of 1" in quality
     rows = tables.read_rows(tmp_path / "captions.parquet", tables.CAPTIONS)
     assert [row["clip_id"] for row in rows] == ["a", "b"] and rows[1]["text"] == NO_TAGS_TEXT
+    assert (tmp_path / "quality" / "report.json").is_file() and (tmp_path / "quality" / "audit.html").is_file()

@@ -24,7 +24,7 @@ def test_help_imports_nothing_heavy(clean_environment: dict[str, str]) -> None:
     ).stdout
     modules = {name.partition(".")[0] for name in out.partition("MODULES ")[2].split()}
     assert "flows" in modules and not modules & HEAVY
-    for command in ("doctor", "plan", "retrain", "register", "status", "recommend", "scan"):
+    for command in ("doctor", "plan", "retrain", "register", "status", "recommend", "scan", "blame"):
         assert command in out
 
 

@@ -88,7 +88,10 @@ def test_the_first_good_model_is_champion_and_the_run_holds_what_it_takes(worksp
     )
     assert run.data.metrics["track.video_to_music.video-and-text.R10.low"] == 0.6
     assert [point.step for point in mlflow.get_metric_history(done.run_id, "train.loss")] == [0, 25, 50]
+    assert run.data.metrics["captions/yield"] == 0.97 and "captions/leaks" not in run.data.metrics
     assert len(run.data.metrics) < 150
+    prompt = run.data.tags["needledrop.prompt"]
+    assert prompt == "prompts:/needledrop-analogy/1" and mlflow.load_prompt(prompt).template.endswith("\n[Output]:")
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.name == "manifest" and dataset.dataset.digest == "0" * 32
     names = {
@@ -97,7 +100,7 @@ def test_the_first_good_model_is_champion_and_the_run_holds_what_it_takes(worksp
         for item in mlflow.list_artifacts(done.run_id, folder)
     }
     assert names >= {
-        "dvc.lock", "params.yaml", "environment.txt", "validate-docs", "evaluation/metrics.json", "evaluation/ranks.parquet",
+        "dvc.lock", "params.yaml", "environment.txt", "validate-docs", "captioning-quality", "evaluation/metrics.json", "evaluation/ranks.parquet",
         "evaluation/summary.json", "plots/recall.png", "reports/corpus.html", "reference/clips.parquet", "reference/basis.safetensors",
     }  # fmt: skip
 

@@ -13,22 +13,37 @@ from hypothesis import strategies as st
 
 from components import tables
 from components.increments import update_store
-from components.settings import ParamsError, parse_section, read_params, read_section
+from components.settings import ParamsError, parse_section, read_params
 from components.store import FeatureStore
+from components.tagging.clips import Clip
 from components.tagging.examples import fold_of, pooled, seed_examples
+from components.tagging.folder import partial_of
 from components.tagging.logistic import fit_logistic, fit_platt
-from components.tagging.params import ProbeParams, TaggingParams
-from components.tagging.probe import Tagger, fit_probe
+from components.tagging.params import ProbeParams, TaggingParams, Thresholds
+from components.tagging.probe import fit_probe
+from components.tagging.progress import Scored, score_clips
 from components.tagging.scores import calibration_error, reliability
-from components.tagging.tag import KEYED_TAGS, kept_tags, tag_clips
-from components.tagging.tagger import fit_tagger, load_tagger, save_tagger, tagger_digest
+from components.tagging.tag import Outputs, kept_tags, publish, read_scores
+from components.tagging.tagger import Fitted, Library, fit_tagger
+from components.taxonomy import Taxonomy, read_taxonomy
+from tests.tagging.look_alikes import clip_row
 
 GENRES, MOODS, INSTRUMENTS = ["folk", "rock", "techno"], ["calm", "dark"], ["drums", "flute", "piano"]
 
 
+TAXONOMY = Path("components/taxonomy.yaml")
+EQUAL = Thresholds(genres=0.3, moods=0.3, instruments=0.3)
+
+
 @pytest.fixture(scope="module")
 def params() -> ProbeParams:
-    return read_section(TaggingParams, "tagging")
+    section = {"kind": "probe", "thresholds": EQUAL, "min_examples": 8, "folds": 5, "seed": 1, "l2": [10.0, 100.0]}
+    return ProbeParams.model_validate(section)
+
+
+@pytest.fixture(scope="module")
+def taxonomy() -> Taxonomy:
+    return read_taxonomy(TAXONOMY)
 
 
 def make_store(folder: Path, tracks: dict[str, np.ndarray], spec: dict | None = None) -> FeatureStore:
@@ -113,8 +128,8 @@ def test_the_probe_learns_and_says_how_well(
         assert figures["roc_auc"] > 0.9 and figures["ece"] < 0.12
     tracks, truth = library(60, seed=2, prefix="c")
     clips = make_store(tmp_path / "clips", tracks)
-    probabilities = fit.tagger.probabilities(pooled(clips, clips.clip_ids))
-    best = [fit.tagger.tags[at][1] for at in probabilities[:, :3].argmax(axis=1)]
+    probabilities = fit.probe.probabilities(pooled(clips, clips.clip_ids))
+    best = [fit.probe.tags[at][1] for at in probabilities[:, :3].argmax(axis=1)]
     right = np.mean([name == row["tags"][0]["name"] for name, row in zip(best, truth, strict=True)])
     assert right > 0.85
 
@@ -123,9 +138,9 @@ def test_the_fit_does_not_depend_on_the_order_of_the_library(
     seed: tuple[FeatureStore, list[dict]], params: ProbeParams
 ) -> None:
     store, rows = seed
-    one = fit_tagger(seed_examples(rows, store, 8), params)
-    two = fit_tagger(seed_examples(rows[::-1], store, 8), params)
-    np.testing.assert_array_equal(one.tagger.weights, two.tagger.weights)
+    one = fit_probe(seed_examples(rows, store, 8), params)
+    two = fit_probe(seed_examples(rows[::-1], store, 8), params)
+    np.testing.assert_array_equal(one.probe.weights, two.probe.weights)
     assert one.scores == two.scores
 
 
@@ -157,7 +172,7 @@ def test_folds_are_even_and_follow_the_ids(clip_ids: list[str], folds: int) -> N
     assert [again[clip_id] for clip_id in clip_ids] == fold.tolist()
 
 
-def test_tags_are_sorted_cut_and_rounded() -> None:
+def test_tags_are_sorted_and_cut_at_the_threshold_of_their_group() -> None:
     tags = [
         ("genres", "folk"),
         ("genres", "rock"),
@@ -165,63 +180,110 @@ def test_tags_are_sorted_cut_and_rounded() -> None:
         ("instruments", "flute"),
         ("instruments", "piano"),
     ]
-    tagger = Tagger(tags, np.zeros((5, 1)), np.zeros(5))
-    kept = kept_tags(np.array([0.31, 0.7654321234, 0.2999, 0.5, 0.5]), tagger, 0.30)
+    kept = kept_tags(
+        np.array([0.31, 0.7, 0.2999, 0.5, 0.5]), tags, Thresholds(genres=0.31, moods=0.2999, instruments=0.5)
+    )
     assert [(tag["group"], tag["name"], tag["probability"]) for tag in kept] == [
-        ("genres", "rock", 0.765432), ("genres", "folk", 0.31), ("instruments", "flute", 0.5), ("instruments", "piano", 0.5)
+        ("genres", "rock", 0.7), ("genres", "folk", 0.31), ("moods", "calm", 0.2999),
+        ("instruments", "flute", 0.5), ("instruments", "piano", 0.5),
     ]  # fmt: skip
+    assert not kept_tags(np.full(5, 0.3), tags, Thresholds(genres=0.4, moods=0.4, instruments=0.4))
+
+
+def as_clips(*clip_ids: str) -> list[Clip]:
+    return [Clip(clip_id, f"{clip_id}.mp4", "0", 0.0, 1.0) for clip_id in clip_ids]
+
+
+def run_probe(
+    folder: Path, seed: tuple[FeatureStore, list[dict]], clips: FeatureStore, params: ProbeParams, taxonomy: Taxonomy
+) -> tuple[Fitted, Scored, list[dict]]:
+    store, rows = seed
+    outputs = Outputs(*(folder / name for name in ("tags.parquet", "scores.parquet", "refused.parquet", "tagger")))
+    fitted = fit_tagger(params, taxonomy, Library(rows, store.folder, clips.folder), outputs.tagger)
+    wanted = as_clips(*clips.clip_ids, "no-features")
+    scored = score_clips(fitted.tagger, wanted, read_scores(outputs.scores), partial_of(outputs.scores))
+    return fitted, scored, publish(scored, fitted, params, outputs)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_more_clips_compute_only_those(
-    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, tmp_path: Path
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, taxonomy: Taxonomy, tmp_path: Path
 ) -> None:
-    store, rows = seed
-    fit = fit_probe(seed_examples(rows, store, 8), params)
     tracks, _ = library(103, seed=3, prefix="c")
     some = {clip_id: row for clip_id, row in tracks.items() if clip_id not in ("c0000", "c0050", "c0102")}
-
-    def run(table: Path, store: FeatureStore, digest: str = "tagger 1"):
-        tagged = tag_clips([*store.clip_ids, "no-features"], store, fit.tagger, digest, 0.3, table)
-        tables.write_rows(table, tagged.rows, KEYED_TAGS)
-        return tagged
-
-    run(tmp_path / "grown.parquet", make_store(tmp_path / "some", some))
-    every = make_store(tmp_path / "all", tracks)
-    more = run(tmp_path / "grown.parquet", every)
-    assert (more.computed, more.kept, more.dropped, more.without_features) == (3, 100, 0, 1)
-    run(tmp_path / "scratch.parquet", every)
-    assert (tmp_path / "grown.parquet").read_bytes() == (tmp_path / "scratch.parquet").read_bytes()
-    fewer = run(tmp_path / "grown.parquet", make_store(tmp_path / "some", some))
+    few, every = make_store(tmp_path / "some", some), make_store(tmp_path / "all", tracks)
+    run_probe(tmp_path / "grown", seed, few, params, taxonomy)
+    _, more, _ = run_probe(tmp_path / "grown", seed, every, params, taxonomy)
+    assert (more.computed, more.kept, more.dropped, more.skipped) == (3, 100, 0, 1)
+    run_probe(tmp_path / "scratch", seed, every, params, taxonomy)
+    assert content(tmp_path / "grown") == content(tmp_path / "scratch")
+    _, fewer, _ = run_probe(tmp_path / "grown", seed, few, params, taxonomy)
     assert (fewer.computed, fewer.kept, fewer.dropped) == (0, 100, 3)
-    assert run(tmp_path / "grown.parquet", every, digest="tagger 2").kept == 0
-    (tmp_path / "grown.parquet").write_bytes(b"half a table")
-    assert run(tmp_path / "grown.parquet", every).computed == 103
+    (tmp_path / "grown" / "scores.parquet").write_bytes(b"half a table")
+    assert run_probe(tmp_path / "grown", seed, few, params, taxonomy)[1].computed == 100
 
 
-def test_a_saved_tagger_says_the_same(
-    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, tmp_path: Path
+def test_other_thresholds_change_the_tags_and_compute_nothing(
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, taxonomy: Taxonomy, tmp_path: Path
+) -> None:
+    clips = make_store(tmp_path / "clips", library(20, seed=3, prefix="c")[0])
+    loose = run_probe(tmp_path / "o", seed, clips, params, taxonomy)[2]
+    strict = params.model_copy(update={"thresholds": Thresholds(genres=0.3, moods=0.99, instruments=0.3)})
+    _, scored, rows = run_probe(tmp_path / "o", seed, clips, strict, taxonomy)
+    assert scored.computed == 0
+    moods = [sum(tag["group"] == "moods" for row in some for tag in row["tags"]) for some in (loose, rows)]
+    assert moods[1] < moods[0]
+
+
+def test_a_saved_probe_is_used_again_until_its_library_changes(
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, taxonomy: Taxonomy, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    clips = make_store(tmp_path / "clips", library(5, seed=3, prefix="c")[0])
+    run_probe(tmp_path / "o", seed, clips, params, taxonomy)
+    before = content(tmp_path / "o")
+    assert {name for name in before if name.startswith("tagger/")} == {
+        f"tagger/{name}"
+        for name in ("config.json", "reliability.png", "scores.json", "tagger.safetensors", "vocabulary.json")
+    }
+    with monkeypatch.context() as patched:
+        patched.setattr("components.tagging.probe.fit_probe", None)  # may not be called
+        run_probe(tmp_path / "o", seed, clips, params, taxonomy)
+    assert content(tmp_path / "o") == before
+    (tmp_path / "o" / "tagger" / "tagger.safetensors").write_bytes(b"damaged")
+    run_probe(tmp_path / "o", seed, clips, params, taxonomy)
+    assert content(tmp_path / "o") == before
+    fewer = (seed[0], seed[1][:-1])
+    assert run_probe(tmp_path / "o", fewer, clips, params, taxonomy)[1].computed == 5
+
+
+def test_tags_outside_the_taxonomy_are_kept_and_listed(
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, taxonomy: Taxonomy, tmp_path: Path
 ) -> None:
     store, rows = seed
-    fit = fit_probe(seed_examples(rows, store, 8), params)
-    save_tagger(fit, tmp_path / "tagger", params, store.digest)
-    loaded = load_tagger(tmp_path / "tagger")
-    assert tagger_digest(loaded, 0.3, "f") == tagger_digest(fit.tagger, 0.3, "f") != tagger_digest(fit.tagger, 0.4, "f")
-    assert sorted(path.name for path in (tmp_path / "tagger").iterdir()) == [
-        "config.json", "reliability.png", "scores.json", "tagger.safetensors"
-    ]  # fmt: skip
-    before = {path.name: path.read_bytes() for path in (tmp_path / "tagger").iterdir()}
-    save_tagger(fit, tmp_path / "tagger", params, store.digest)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "tagger").iterdir()} == before
+    odd = [
+        row | {"tags": [{**tag, "name": "skronk"} if tag["name"] == "rock" else tag for tag in row["tags"]]}
+        for row in rows
+    ]
+    clips = make_store(tmp_path / "clips", library(20, seed=3, prefix="c")[0])
+    fitted, _, tagged = run_probe(tmp_path / "o", (store, odd), clips, params, taxonomy)
+    assert fitted.vocabulary.outside == (("genres", "skronk"),)
+    assert any(tag["name"] == "skronk" for row in tagged for tag in row["tags"])
+    document = json.loads((tmp_path / "o" / "tagger" / "vocabulary.json").read_text())
+    assert document["outside_the_taxonomy"] == [["genres", "skronk"]] and document["unmapped"] == []
 
 
 def run_stage(folder: Path) -> subprocess.CompletedProcess[str]:
     places = {
         "manifest": "manifest.parquet", "music": "music", "seed": "seed.parquet", "seed-music": "seed",
-        "tags": "tags.parquet", "tagger": "tagger",
+        "tags": "tags.parquet", "scores": "scores.parquet", "quarantine": "refused.parquet", "tagger": "tagger",
     }  # fmt: skip
     command = [sys.executable, "-m", "components.tagging"]
     command += [word for name, place in places.items() for word in (f"--{name}", str(folder / place))]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run([*command, "--taxonomy", str(TAXONOMY)], capture_output=True, text=True)
 
 
 def test_without_a_seed_library_no_clip_has_tags_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -229,10 +291,8 @@ def test_without_a_seed_library_no_clip_has_tags_and_the_run_goes_on(tmp_path: P
     music = make_store(tmp_path / "music", tracks)
     update_store(tmp_path / "seed", music.spec, [], lambda ids: iter([]), 64)
     tables.write_rows(tmp_path / "seed.parquet", [], tables.SEED)
-    clip = dict.fromkeys(tables.MANIFEST.names, "x") | {
-        "bytes": 1, "width": 1, "height": 1, "duration_s": 1.0, "fps": 1.0, "sample_rate_hz": 1, "channels": 1, "start_s": 0.0, "end_s": 1.0
-    }  # fmt: skip
-    tables.write_rows(tmp_path / "manifest.parquet", [clip | {"clip_id": c} for c in tracks], tables.MANIFEST)
+    clips = [clip_row(clip_id, Path("x"), 1.0) for clip_id in tracks]
+    tables.write_rows(tmp_path / "manifest.parquet", clips, tables.MANIFEST)
     done = run_stage(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "0 usable seed tracks" in done.stdout and "3 rows, 3 computed" in done.stdout
@@ -250,7 +310,8 @@ def test_without_a_seed_library_no_clip_has_tags_and_the_run_goes_on(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("threshold", 1.0), ("folds", 1), ("l2", []), ("l2", [0.0]), ("min_examples", 1)]
+    ("key", "value"),
+    [("thresholds", {"genres": 1.0, "moods": 0.3, "instruments": 0.3}), ("folds", 1), ("l2", []), ("l2", [0.0])],
 )
 def test_wrong_params_are_named(key: str, value: object) -> None:
     tree = read_params()
@@ -260,23 +321,24 @@ def test_wrong_params_are_named(key: str, value: object) -> None:
 
 
 FIT = """
-import sys
-from pathlib import Path
+import hashlib
 import numpy as np
-from components.settings import read_section
 from components.tagging.examples import Examples
-from components.tagging.params import TaggingParams
-from components.tagging.tagger import fit_tagger, tagger_digest
+from components.tagging.params import ProbeParams
+from components.tagging.probe import fit_probe
 rng = np.random.default_rng(0)
 features = rng.standard_normal((120, 600))
 labels = features[:, :5] + rng.standard_normal((120, 5)) > 0.5
 tags = [("genres", str(n)) for n in range(5)]
 examples = Examples([f"s{n}" for n in range(120)], features, tags, labels, [])
-print(tagger_digest(fit_tagger(examples, read_section(TaggingParams, "tagging")).tagger, 0.3, "f"))
+thresholds = {"genres": 0.3, "moods": 0.3, "instruments": 0.3}
+section = {"kind": "probe", "thresholds": thresholds, "min_examples": 8, "folds": 5, "seed": 1, "l2": [10.0, 100.0]}
+fit = fit_probe(examples, ProbeParams.model_validate(section))
+print(hashlib.sha256(fit.probe.weights.tobytes() + fit.probe.biases.tobytes()).hexdigest())
 """
 
 
-def test_the_number_of_threads_does_not_change_the_tagger() -> None:
+def test_the_number_of_threads_does_not_change_the_probe() -> None:
     def digest(threads: str) -> str:
         environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
         return subprocess.run(

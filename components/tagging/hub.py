@@ -1,0 +1,94 @@
+"""Models in the format of the transformers library: from a folder or the hub, safetensors only."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.tagging.weights import file_digest
+
+_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # no pickles, no code
+
+
+def model_folder(model: str, revision: str) -> Path:
+    """Return the folder of a model; one on the hub is fetched, without pickles and code.
+
+    Raises:
+        ValueError: there is no such model, it cannot be fetched, or it has no safetensors.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(_FILES)))
+        except Exception as error:  # the hub's client raises its own, urllib's, httpx's and more
+            raise ValueError(f"{model}: neither a folder nor to be had from the hub: {_line(error)}") from None
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder}: no *.safetensors in it; pickled weights are not read, convert them first")
+    return folder
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 of a model's files; their names are part of it."""
+    found = sorted(path for pattern in _FILES for path in folder.glob(pattern))
+    return hashlib.sha256(json.dumps([[path.name, file_digest(path)] for path in found]).encode()).hexdigest()
+
+
+def load(what: str, folder: Path, loading: Callable[[], Any]) -> Any:
+    """Return what ``loading`` returns; whatever stops it becomes one line.
+
+    Raises:
+        ValueError: the folder lacks it, it is of another kind, or it would need code of its own.
+    """
+    try:
+        return loading()
+    except Exception as error:  # a foreign folder fails in as many ways as it can be wrong
+        raise ValueError(f"{folder}: its {what} cannot be used: {_line(error)}") from None
+
+
+def load_part(kind: Any, folder: Path) -> Any:
+    """Return a model's tokenizer or feature extractor; ``kind`` is the library's class for it.
+
+    Raises:
+        ValueError: as ``load``.
+    """
+    what = {"AutoTokenizer": "tokenizer", "AutoFeatureExtractor": "feature extractor"}[kind.__name__]
+    return load(what, folder, lambda: kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+
+
+def load_model(kind: Any, folder: Path) -> Any:
+    """Return a model with all its weights, for inference in float32.
+
+    Raises:
+        ValueError: as ``load``; or weights are missing, which the library would replace by chance.
+    """
+    import torch
+    import transformers
+
+    # It loads in a moment, and would say so over several lines; what is wrong is told below, in one.
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    model, loading = load(
+        "model",
+        folder,
+        lambda: kind.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        ),
+    )
+    wrong = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
+    if wrong:
+        raise ValueError(
+            f"{folder}: {len(wrong)} weights of {type(model).__name__} are missing or of another size, {wrong[0]} first"
+        )
+    return model.eval()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
