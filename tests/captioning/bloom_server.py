@@ -13,11 +13,12 @@ def greedy(folder: Path, prompts: list[str], max_new_tokens: int) -> list[str]:
     """Return what the model writes after each prompt, asked one by one."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
     texts = []
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt")
-        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
+        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         texts.append(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
     return texts
 
@@ -27,7 +28,8 @@ def main(folder: Path, out: Path, max_new_tokens: int) -> None:
     from transformers.cli.transformers import main as transformers
 
     out.write_text(json.dumps(greedy(folder, json.load(sys.stdin), max_new_tokens)))
-    sys.argv = ["transformers", "serve", str(folder), "--device", "cpu", "--host", "127.0.0.1", "--port", "0"]
+    options = {"--device": "cpu", "--dtype": "float32", "--host": "127.0.0.1", "--port": "0"}
+    sys.argv = ["transformers", "serve", str(folder), *(word for option in options.items() for word in option)]
     transformers()
 
 

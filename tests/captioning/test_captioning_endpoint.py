@@ -468,7 +468,7 @@ def test_transformers_serve_behind_a_line_that_fails(tmp_path: Path) -> None:
         wait_until(is_up, limit_s=120)
         faults = by_chance(0.4, seed=3, faults=(429, 500, fake.RESET, fake.SLOW, fake.HALF))
         with serving(Completions(fake.passed_on(int(port)), faults)) as proxy:
-            model = endpoint(proxy.url, model=str(folder), timeout_s=1.5, retries=12)
+            model = endpoint(proxy.url, model=str(folder), timeout_s=4.0, retries=12, concurrency=4)
             made = list(complete_once(model, asked, Journal(tmp_path / "j", model.identity)))
     finally:
         process.terminate()

@@ -60,11 +60,11 @@ def test_what_the_model_learns_is_true(taxonomy: Taxonomy) -> None:
     """Every learnt answer names every tag; names that nobody knows are named as they are."""
     chance = random.Random(4)
     for _ in range(150):
-        style, one = some_style(chance), some_clip(chance, taxonomy)
+        style, one = some_style(chance, 0.5), some_clip(chance, taxonomy)
         said = {group: [name for name, _ in one.tags[group]] for group in TAG_GROUPS}
         judgement = judge(style.sentence(said), "stop", one, (), taxonomy, LIMITS)
         assert not judgement.missed and judgement.recall == 1.0
-    pieces = [document(chance, taxonomy, 3) for _ in range(100)]
+    pieces = [document(chance, taxonomy, 3, 0.5) for _ in range(100)]
     assert all(made[-1].learnt and not made[1].learnt for made in pieces)
     assert 0.4 < sum(piece.learnt for made in pieces for piece in made[3::2]) / 300 < 0.95
 
@@ -92,7 +92,13 @@ def test_the_training_pass_is_blooms_own() -> None:
 def test_a_few_steps_of_training_write_a_model_that_loads(tmp_path: Path, taxonomy: Taxonomy) -> None:
     from components.captioning.mini_bloom import train
 
-    train.train(tmp_path / "model", taxonomy, steps=2, threads=1)
+    phase = train.Phase(steps=2, rate=1e-3, made_up=0.5, easy=1.0, tolerant=1.0)
+    train.train(tmp_path / "model", taxonomy, [phase], threads=1)
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    train.train(tmp_path / "model", taxonomy, [phase], threads=1)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before, "the phase is done already"
+    train.train(tmp_path / "model", taxonomy, [phase, phase], threads=1)
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() != before
     assert {path.name for path in (tmp_path / "model").iterdir()} >= {
         "model.safetensors",
         "tokenizer.json",

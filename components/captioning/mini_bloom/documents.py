@@ -32,7 +32,6 @@ _SYLLABLES: Final = tuple(
     "ba ko ri ta lu me zo fin dar pel su qua vi ner to mi gra hol ju ska wen dru lis po cha".split()
 )
 _SHARE_MADE_UP_TAGS: Final = 0.12
-_SHARE_MADE_UP_FRAMES: Final = 0.6
 _SHARE_NOISY: Final = 0.4
 
 
@@ -64,13 +63,13 @@ class Style:
         return words[0] if len(words) == 1 else ", ".join(words[:-1]) + self.link + words[-1]
 
 
-def some_style(chance: random.Random) -> Style:
-    """Draw a describer."""
-    frame = made_up(chance) if chance.random() < _SHARE_MADE_UP_FRAMES else chance.choice(WRITTEN)
+def some_style(chance: random.Random, made_up_share: float) -> Style:
+    """Draw a describer; ``made_up_share`` of them write in forms that nobody has seen."""
+    frame = made_up(chance) if chance.random() < made_up_share else chance.choice(WRITTEN)
     return Style(
         frame=frame,
         link=chance.choice(_LINKS),
-        plain=chance.choice((0.5, 0.8, 0.9, 1.0)),
+        plain=chance.choice((0.6, 0.8, 0.9, 1.0)),
         capital=chance.random() < 0.75,
         stop="." if chance.random() < 0.75 else "",
     )
@@ -91,9 +90,9 @@ def some_clip(chance: random.Random, taxonomy: Taxonomy) -> Tagged:
     return Tagged("", tags)
 
 
-def document(chance: random.Random, taxonomy: Taxonomy, exemplars: int) -> list[Piece]:
+def document(chance: random.Random, taxonomy: Taxonomy, exemplars: int, made_up_share: float) -> list[Piece]:
     """Draw a whole analogy: exemplars, then a clip and its answer; the last answer is always faithful."""
-    pool = [some_style(chance) for _ in range(1 if chance.random() < 0.4 else chance.randint(2, 4))]
+    pool = [some_style(chance, made_up_share) for _ in range(1 if chance.random() < 0.4 else chance.randint(2, 4))]
     pieces: list[Piece] = []
     used: list[Style] = []
     for number in range(exemplars + 1):

@@ -1,4 +1,4 @@
-"""BLOOM's forward pass for training on a processor: the same numbers, a third of the time.
+"""BLOOM's forward pass for training on a processor: the same numbers, sooner.
 
 The library's own pass writes out every attention matrix, and the scores of the whole vocabulary at
 every position; training needs neither. B documents, L tokens, H heads, W width.

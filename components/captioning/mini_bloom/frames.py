@@ -23,10 +23,22 @@ WRITTEN: Final = (
     "here we have [{G}][ that is {M}][ and full of {I}]", "an excerpt of [{M} ][{G} ]music[. {I} stand out]",
     "[mood: {M}][, genre: {G}][, instruments: {I}]", "[{I} - ][{M} - ][{G}]", "[{G} / ][{M} / ][{I}]",
     "it makes me feel [{M}][, this {G} thing][ on {I}]", "[I hear {I}][ in a_ {M}][ {G} tune]", "[{M} as can be][, {G}][, {I} throughout]",
-    "[the {I} give it ][a_ {M} air][, a {G} number]", "[{G} and {M}][, {I} from beginning to end]",
+    "[the {I} give it ][a_ {M} air][, a {G} number]", "[{G}][ {M}][, {I} from beginning to end]",
     "this one is [{M}][, rather {G}][, {I} being the main voice]", "[mostly {I}][, in the manner of {G}][, {M} overall]",
     "a recording of [{I}][; {M}][; {G}]", "[{G} at heart][, {M} in tone][, built on {I}]", "we listen to [{G}][ with a_ {M} touch][ and {I}]",
-    "[a_ {M} ]groove[ of {I}][ from the world of {G}]",
+    "[a_ {M} ]groove[ of {I}][ from the world of {G}]", "[{M} ][{G} ]tune[ led by {I}] from start to finish",
+    "[a_ {M} ]number[ led by {I}][, {G} in style]", "[a_ {M} ][{G} ]number[ with {I}] up front",
+    "[a_ {G} ]track[ that sounds {M}][ and features {I}]", "[{M} sounding ][{G} ]piece[ featuring {I}]",
+    "[a_ {G} ]tune[ that feels {M}][, with {I}]", "[a_ {G} ]song[ that is {M}][, featuring {I}]",
+    "this is [a_ {M} ][{G} ]song[. You can hear {I}]", "this is [a_ {G} ]track[. It feels {M}][. There is {I} in it]",
+    "it sounds like [{G}][ with {I}][, and the mood is {M}]", "[sounds like {G}][, the mood is {M}][, I can hear {I}]",
+    "[the mood is {M}][ and you can hear {I}][ in this {G} piece]", "[{M}, ][{G}][, with {I} all over it]",
+    "[{G} ]music[, {M} throughout][, and {I} in the foreground]", "[{I} up front ][in a_ {M} ][{G} ]piece",
+    "[{I} over a bed of {G}][, {M} throughout]", "[{I} above ][a_ {M} ][{G} ]background", "[the {I} gives this ][{G} ]song[ a_ {M} feel]",
+    "[the {I} makes this ][{G} ]tune[ sound {M}]", "I can hear [{I}][ in this {M}][ {G} recording]",
+    "[I hear {I}][, it is {G}][ and feels {M}]", "[{I} all the way][, {M}][ {G}]", "[a_ {M} ]instrumental[ in the style of {G}][ with {I}]",
+    "[a_ {G} ]instrumental[ with {I}][, {M} in feel]", "[a_ {M} ][{G} ]arrangement[ for {I}]", "[{G} ]arrangement[ featuring {I}][, quite {M}]",
+    "listen to the [{I}][ in this {M}][ {G} song]", "[{M} ]music[ from a_ {G} band][ with {I}]", "[{M} mood][, {G} beat][, {I}]",
 )  # fmt: skip
 
 _WORDS: Final = tuple(
@@ -43,7 +55,8 @@ _WORDS: Final = tuple(
     "arrangement background bed clip composition excerpt instrumental jam loop number passage piece recording score section snippet "
     "song theme track tune vibe style mood feel atmosphere opening ending groove rhythm solo harmony texture chorus verse bridge".split()
 )
-_MARKS: Final = (",", ",", ";", ":", " -", " /", " |", " +", ".", " >", " =")
+_MARKS: Final = (",", ",", ";", ":", " -", " /", " |", " +", ".", " >", " =", "!", " //", " ~", " *", "?", " <", ")")
+_LETTERS: Final = ("bcdfghjklmnprstvwz", "aeiou")
 _SLOT: Final = re.compile(r"\[([^\]]*)\]")
 
 
@@ -52,14 +65,26 @@ def made_up(chance: random.Random) -> str:
     groups = chance.sample(("{G}", "{M}", "{I}"), 3)
     parts = []
     for at, slot in enumerate(groups):
-        before = " ".join(chance.choices(_WORDS, k=chance.choice((0, 0, 1, 1, 1, 2, 2, 3))))
-        after = " ".join(chance.choices(_WORDS, k=chance.choice((0, 0, 0, 0, 1, 1, 2))))
+        before = _words(chance, chance.choice((0, 0, 1, 1, 1, 2, 2, 3)))
+        after = _words(chance, chance.choice((0, 0, 0, 0, 1, 1, 2)))
         article = "a_ " if chance.random() < 0.25 else ""
         mark = chance.choice(_MARKS) if at < 2 and chance.random() < 0.45 else ""
         parts.append("[" + " ".join(filter(None, (before, f"{article}{slot}", after))) + mark + " ]")
-    opening = " ".join(chance.choices(_WORDS, k=chance.choice((0, 0, 1, 2, 3))))
-    closing = " ".join(chance.choices(_WORDS, k=chance.choice((0, 0, 0, 1, 2))))
+    opening = _words(chance, chance.choice((0, 0, 1, 2, 3)))
+    closing = _words(chance, chance.choice((0, 0, 0, 1, 2)))
     return " ".join(filter(None, (opening, "".join(parts).strip() + closing)))
+
+
+def _words(chance: random.Random, count: int) -> str:
+    """Return words; some are of letters only, as a stranger's words are to the model."""
+    return " ".join(_strange(chance) if chance.random() < 0.35 else chance.choice(_WORDS) for _ in range(count))
+
+
+def _strange(chance: random.Random) -> str:
+    letters = "".join(
+        chance.choice(_LETTERS[(at + chance.randint(0, 4) // 4) % 2]) for at in range(chance.randint(2, 9))
+    )
+    return letters.capitalize() if chance.random() < 0.2 else letters
 
 
 def filled(frame: str, told: Mapping[str, str]) -> str:

@@ -9,7 +9,9 @@ B documents, L tokens.
 import json
 import math
 import random
-import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,62 +26,92 @@ HEADS: Final = 6
 VOCABULARY: Final = 1024
 TOKENS: Final = 3200  # a step, about
 LONGEST: Final = 512  # tokens of a document
-RATE: Final = 2e-3
-WARM_UP: Final = 100  # steps
-EASY: Final = 0.2  # of the steps: short documents
-TOLERANT: Final = 0.5  # of the steps: noisy answers are learnt as well
-EXEMPLARS: Final = (1, 2, 2, 3, 3, 3, 4)
 DOCUMENT: Final = {1: 180, 2: 260, 3: 340, 4: 420}  # tokens of a document with so many exemplars
+WARM_UP: Final = 100  # steps
 SEED: Final = 1
 
 
-def train(folder: Path, taxonomy: Taxonomy, steps: int, threads: int) -> None:
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with a learning rate that rises, then falls along half a cosine."""
+
+    steps: int
+    rate: float  # at its highest
+    made_up: float  # share of describers whose form nobody has seen
+    easy: float  # share of the steps that see short documents only, at the beginning
+    tolerant: float  # share of the steps that learn noisy answers as well, at the beginning
+
+
+# First to copy, from forms that only copying can follow; then to write well.
+PHASES: Final = (
+    Phase(steps=3500, rate=2e-3, made_up=0.6, easy=0.2, tolerant=0.5),
+    Phase(steps=1300, rate=1.2e-3, made_up=0.45, easy=0.0, tolerant=0.0),
+)
+
+
+def train(folder: Path, taxonomy: Taxonomy, phases: Sequence[Phase] = PHASES, threads: int = 2) -> None:
     """Write tokenizer and weights (float16 safetensors) of a newly trained model into ``folder``.
 
+    Every phase starts from the weights as the one before has written them; a folder that holds the
+    result of some phases already is trained on from there.
+
     Args:
-        folder: replaced, whole.
+        folder: replaced, whole, at the end of each phase.
         taxonomy: the vocabulary of its tags.
-        steps: batches to learn from.
+        phases: what to learn, one after the other.
         threads: processor threads.
     """
     import torch
-    from transformers import BloomConfig, BloomForCausalLM
+    from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
 
     torch.set_num_threads(threads)
-    torch.manual_seed(SEED)
-    chance = random.Random(SEED)
-    tokenizer = make_tokenizer(chance, taxonomy)
-    config = BloomConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        n_layer=LAYERS,
-        n_head=HEADS,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=3,
-        use_cache=True,
-    )
-    model = BloomForCausalLM(config)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.01)
-    since, total = time.monotonic(), 0.0
-    for step in range(1, steps + 1):
+    done = _phases_done(folder)
+    for number, phase in enumerate(phases[done:], done):
+        torch.manual_seed(SEED + number)
+        chance = random.Random(SEED + number)
+        if number:
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+            model: Any = BloomForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        else:
+            tokenizer = make_tokenizer(chance, taxonomy)
+            names: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+            shape: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "n_layer": LAYERS, "n_head": HEADS}
+            model = BloomForCausalLM(BloomConfig(**shape, **names))
+        for step, loss in _steps(model, tokenizer, taxonomy, phase, chance):
+            if step % 50 == 0 or step == phase.steps:
+                print(f"phase {number + 1} of {len(phases)}, step {step} of {phase.steps}: loss {loss:.3f}", flush=True)
+        save(folder, model, tokenizer, {"phases": number + 1, "seed": SEED, "taxonomy": taxonomy.digest})
+
+
+def _steps(
+    model: Any, tokenizer: Any, taxonomy: Taxonomy, phase: Phase, chance: random.Random
+) -> Iterator[tuple[int, float]]:
+    """Train for one phase; yield each step and the mean loss of the last fifty."""
+    import torch
+
+    optimiser = torch.optim.AdamW(model.parameters(), lr=phase.rate, betas=(0.9, 0.95), weight_decay=0.01)
+    recent: deque[float] = deque(maxlen=50)
+    model.train()
+    for step in range(1, phase.steps + 1):
         for group in optimiser.param_groups:
-            group["lr"] = RATE * rate_at(step, steps)
-        exemplars = chance.choice(EXEMPLARS if step > EASY * steps else (1, 1, 2))
-        drawn = [document(chance, taxonomy, exemplars) for _ in range(TOKENS // DOCUMENT[exemplars])]
-        tokens, learnt = batch_of(tokenizer, drawn, tolerant=step <= TOLERANT * steps)
+            group["lr"] = phase.rate * rate_at(step, phase.steps)
+        exemplars = chance.choice((1, 1, 2) if step <= phase.easy * phase.steps else (1, 2, 2, 3, 3, 3, 4))
+        count = TOKENS // DOCUMENT[exemplars]
+        drawn = [document(chance, taxonomy, exemplars, phase.made_up) for _ in range(count)]
+        tokens, learnt = batch_of(tokenizer, drawn, tolerant=step <= phase.tolerant * phase.steps)
         states = hidden_states(model, tokens)[:, :-1][learnt[:, 1:]]
         loss = torch.nn.functional.cross_entropy(model.lm_head(states), tokens[:, 1:][learnt[:, 1:]])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        total += loss.item()
-        if step % 50 == 0 or step == steps:
-            print(f"step {step} of {steps}: loss {total / 50:.3f}, {time.monotonic() - since:.0f} s", flush=True)
-            total = 0.0
-        if step % 250 == 0 or step == steps:
-            save(folder, model, tokenizer, {"steps": step, "of": steps, "seed": SEED, "taxonomy": taxonomy.digest})
+        recent.append(loss.item())
+        yield step, sum(recent) / len(recent)
+
+
+def _phases_done(folder: Path) -> int:
+    facts = folder / "training.json"
+    return int(json.loads(facts.read_text(encoding="utf-8"))["phases"]) if facts.exists() else 0
 
 
 def make_tokenizer(chance: random.Random, taxonomy: Taxonomy) -> Any:
@@ -96,7 +128,7 @@ def make_tokenizer(chance: random.Random, taxonomy: Taxonomy) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = ["".join(piece.text for piece in document(chance, taxonomy, 2)) for _ in range(4000)]
+    texts = ["".join(piece.text for piece in document(chance, taxonomy, 2, PHASES[0].made_up)) for _ in range(4000)]
     raw.train_from_iterator(texts, trainer)
     names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     return PreTrainedTokenizerFast(tokenizer_object=raw, **names)  # type: ignore[no-untyped-call]
