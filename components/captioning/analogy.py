@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _VERSION = 1
 _CHARS_PER_TOKEN = 2.5  # of a tokenizer that is not here: on the safe side for English with numbers
+_MARKS = 4  # tokens that a tokenizer may add around a text
 # What changes how captions are computed, not what they say.
 _PRACTICAL = {
     "batch_size",
@@ -147,6 +148,9 @@ class Analogy:
 
     def _fits(self, shown: Sequence[Exemplar], suffix: str) -> bool:
         prefix = prefix_of(shown)
+        most = len((prefix + suffix).encode()) + _MARKS + self._params.decoding.max_new_tokens
+        if most <= self._params.prompt.token_budget:
+            return True  # no token is shorter than a byte
         if prefix not in self._lengths:
             self._lengths[prefix] = self._count(prefix)
         count = self._lengths[prefix] + self._count(suffix) + self._params.decoding.max_new_tokens

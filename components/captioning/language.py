@@ -8,7 +8,7 @@ music words, and believed when it is sure.
 
 import re
 from collections.abc import Collection
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from components.captioning.wording import foreign_letters
@@ -39,6 +39,7 @@ def is_foreign(text: str, music: Collection[str]) -> bool:
     return len(telling) >= _LEAST_WORDS and _surely_foreign(" ".join(telling))
 
 
+@lru_cache(maxsize=65536)  # a caption is judged when it comes and once more with all others
 def _surely_foreign(text: str) -> bool:
     from langdetect.lang_detect_exception import LangDetectException
 
