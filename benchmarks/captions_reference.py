@@ -238,6 +238,14 @@ def _listed(clip: Tagged, taxonomy: Taxonomy) -> Iterator[Tag]:
     return (other for group in TAG_GROUPS for name, _ in clip.tags[group] for other in taxonomy.implied((group, name)))
 
 
+def _opening(caption: str, most: int | None) -> str:
+    """Return the caption, or its first sentence where that has at most ``most`` words, else nothing."""
+    if most is None:
+        return caption
+    first = caption.split(". ")[0].strip()
+    return first if len(first.split()) <= most else ""
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -245,6 +253,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the reference data")
     parser.add_argument("--rows", type=int, default=None, help="score the first so many tracks only")
     parser.add_argument("--pool", type=int, default=500, help="exemplars to choose from")
+    parser.add_argument(
+        "--words", type=int, default=None, help="show first sentences up to so many words, not whole captions"
+    )
     parser.add_argument("--show", type=int, default=0, help="print so many captions of each system of ours")
     args = parser.parse_args()
     if not (args.data / "lp_musiccaps").is_dir():
@@ -269,9 +280,9 @@ def main() -> None:
     print(f"the tags of {torn:.1%} of the tracks contradict each other.\n")
 
     shown = [
-        Exemplar(tagged(track.track_id, track.aspects, taxonomy), track.caption)
+        Exemplar(tagged(track.track_id, track.aspects, taxonomy), text)
         for track in tracks
-        if not track.held_out
+        if not track.held_out and (text := _opening(track.caption, args.words))
     ]
     pool = usable_exemplars(shown)[: args.pool]
     rows = [score("human", humans, clips, None, taxonomy)]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from components.stage import atomic_file
 from flows.environment import Environment, redact
 from flows.exits import Refusal
 from flows.workspace import Workspace
@@ -54,11 +55,25 @@ def connect(environment: Environment, workspace: Workspace, patient: bool = True
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with answering(uri):
+        if environment.tracking_uri is None and not workspace.mlflow_database.exists():
+            _create_database(workspace)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         if environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         return mlflow.MlflowClient(uri, uri)
+
+
+def _create_database(workspace: Workspace) -> None:
+    """Make the workspace's own store, whole or not at all.
+
+    MLflow makes its tables in dozens of steps; killed between them, it can never open the file again.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with atomic_file(workspace.mlflow_database) as part:
+        store = SqlAlchemyStore(f"sqlite:///{part}", workspace.mlflow_artifacts.as_uri())
+        store.engine.dispose()
 
 
 @contextmanager

@@ -89,8 +89,8 @@ def test_batch_order_and_sharing_change_no_text(kind: str, tiny_model: Callable[
     for one in asked:
         expected |= run(model, [one], 1)  # no padding, nothing shared
     rng = random.Random(3)
-    for batch_size in (2, 5, 32):
-        some = rng.sample(asked, len(asked) if batch_size > 2 else 9)
+    for batch_size in (5, 32):
+        some = rng.sample(asked, len(asked))
         assert run(model, some, batch_size) == {one.clip_id: expected[one.clip_id] for one in some}
 
 
