@@ -72,7 +72,8 @@ def _create_database(workspace: Workspace) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     with atomic_file(workspace.mlflow_database) as part:
-        store = SqlAlchemyStore(f"sqlite:///{part}", workspace.mlflow_artifacts.as_uri())
+        uri, artifacts = f"sqlite:///{part}", workspace.mlflow_artifacts.as_uri()
+        store = SqlAlchemyStore(uri, artifacts)  # type: ignore[no-untyped-call]
         store.engine.dispose()
 
 
