@@ -43,7 +43,7 @@ def load_model(params: BloomParams, tokenizer: Any) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as messages
 
-    messages.disable_progress_bar()  # it ends up in the run's log, one line per step
+    messages.disable_progress_bar()  # type: ignore[no-untyped-call]  # it ends up in the run's log, one line per step
 
     placed = _placement(params)
     config = _config(params)
