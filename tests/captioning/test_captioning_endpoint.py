@@ -441,7 +441,7 @@ def analogy(number: int) -> Request:
     return Request(f"c{number:03d}", 0, shown, suffix, 0.0, 0.9, number, 24)
 
 
-MISSING = [name for name in ("fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]
+MISSING = [name for name in ("accelerate", "fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"`transformers serve` needs {', '.join(MISSING)}")
