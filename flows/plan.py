@@ -68,7 +68,7 @@ def count_cost(graph: Graph, stage: Stage, params: Params, root: Path) -> dict[s
     ]
     if late:
         return {"said": f"known after {', '.join(sorted({str(name) for name in late}))}"}
-    from components.captioning.cost import as_json, estimate
+    from components.captioning.cost import estimate
 
     names = ("manifest", "tags", "annotated", "taxonomy", "captions", "completions")
     try:
@@ -76,7 +76,7 @@ def count_cost(graph: Graph, stage: Stage, params: Params, root: Path) -> dict[s
             cost = estimate(params.captioning, *(stage.argument(name) for name in names))
     except ValueError as error:
         return {"said": str(error)}
-    return as_json(cost) | {"said": cost.sentence()}
+    return cost.as_json() | {"said": cost.sentence()}
 
 
 def _writer(graph: Graph, path: Path) -> str | None:

@@ -22,6 +22,10 @@ class Cost:
     shared_tokens: int | None  # of those, tokens whose work is shared by clips with the same exemplars
     answer_tokens: int  # at most
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
     def sentence(self) -> str:
         """Return it as a person would say it."""
         if not self.prompts:
@@ -62,8 +66,3 @@ def estimate(
         shared_tokens=counted[1] - counted[2] if counted else None,
         answer_tokens=sum(request.max_new_tokens for request in requests),
     )
-
-
-def as_json(cost: Cost) -> dict[str, Any]:
-    """Return it as plain values."""
-    return asdict(cost)

@@ -12,7 +12,16 @@ from typing import Any
 import pyarrow as pa
 
 from components import stage, tables
-from components.captioning.captioner import NO_TAGS, NO_TAGS_TEXT, QUARANTINED, Attempt, Caption, Captioner, Tagged
+from components.captioning.captioner import (
+    NO_TAGS,
+    NO_TAGS_TEXT,
+    QUARANTINED,
+    Attempt,
+    Caption,
+    Captioner,
+    Tagged,
+    digest_of,
+)
 from components.captioning.completion import ERROR
 
 Row = dict[str, Any]
@@ -102,7 +111,7 @@ def _missing(
         answers = paid.get(clip.clip_id, ())
         # A row that stands in for a failure of the server or the memory is tried again.
         whole = len(answers) == tries and all(answer["finish"] != ERROR for answer in answers)
-        return whole and row["prompt_digest"] == _key(captioner, clip, tries)
+        return whole and row["prompt_digest"] == (captioner.key(clip, tries) if tries else "")
 
     return sorted((clip for clip in clips if not holds(clip)), key=lambda clip: clip.clip_id)
 
@@ -127,8 +136,9 @@ def _captions(clips: Sequence[Tagged], captioner: Captioner) -> Iterator[Caption
         yield from captioner.caption(tagged)
 
 
-def _key(captioner: Captioner, clip: Tagged, tries: int) -> str:
-    return captioner.key(clip, tries) if tries else ""
+def _sent(caption: Caption) -> str:
+    """Return what ``Captioner.key`` would, from the requests that were really sent."""
+    return digest_of([attempt.completion.request.digest for attempt in caption.attempts]) if caption.attempts else ""
 
 
 def _row(caption: Caption, kind: str, captioner: Captioner, clip: Tagged) -> Row:
@@ -138,7 +148,7 @@ def _row(caption: Caption, kind: str, captioner: Captioner, clip: Tagged) -> Row
         "text": caption.text,
         "kind": kind,
         "prompt_version": captioner.version,
-        "prompt_digest": _key(captioner, clip, len(caption.attempts)),
+        "prompt_digest": _sent(caption),
         "exemplar_ids": list(caption.exemplar_ids),
         "tag_digest": clip.digest,
         "model": captioner.model,
