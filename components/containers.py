@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
@@ -71,8 +72,17 @@ def opened(path: Path) -> Iterator[Any]:
     Raises:
         MediaError: unreadable (no such file, no permission, not a regular file), empty_file, not_media.
     """
-    import av
+    with regular_file(path) as handle, demuxed(handle) as container:
+        yield container
 
+
+@contextmanager
+def regular_file(path: Path) -> Iterator[FileIO]:
+    """Open a regular file that is not empty.
+
+    Raises:
+        MediaError: unreadable or empty_file.
+    """
     try:
         # O_NONBLOCK: a pipe put where a file should be must not hang the run.
         handle = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
@@ -84,18 +94,30 @@ def opened(path: Path) -> Iterator[Any]:
             raise MediaError("unreadable", "not a regular file")
         if status.st_size == 0:
             raise MediaError("empty_file", "zero bytes")
-        try:
-            container = av.open(
-                handle,
-                container_options={"format_whitelist": ",".join(_FORMATS)},
-                buffer_size=_READ_BYTES,
-                metadata_errors="replace",
-                io_open=_refuse_nested,
-            )
-        except (av.error.FFmpegError, ValueError) as error:
-            raise MediaError("not_media", f"no known container ({_strerror(error)})") from None
-        with container:
-            yield container
+        yield handle
+
+
+@contextmanager
+def demuxed(handle: FileIO) -> Iterator[Any]:
+    """Demux an open file.
+
+    Raises:
+        MediaError: not_media.
+    """
+    import av
+
+    try:
+        container = av.open(
+            handle,
+            container_options={"format_whitelist": ",".join(_FORMATS)},
+            buffer_size=_READ_BYTES,
+            metadata_errors="replace",
+            io_open=_refuse_nested,
+        )
+    except (av.error.FFmpegError, ValueError) as error:
+        raise MediaError("not_media", f"no known container ({_strerror(error)})") from None
+    with container:
+        yield container
 
 
 def describe(container: Any) -> Probe:

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.containers import Clock, Kind, MediaError, only, opened, pick_stream
+from components.containers import Clock, Kind, MediaError, demuxed, only, opened, pick_stream, regular_file
+from components.sound_graph import resampled_whole
 
 # Sample formats: how a sample is stored, which value is silence, which is full scale.
 _SAMPLES: Final[dict[str, tuple[type[np.generic], float, float]]] = {
@@ -22,6 +23,7 @@ _SAMPLES: Final[dict[str, tuple[type[np.generic], float, float]]] = {
 }
 _BLOCK: Final = 1 << 15  # samples resampled at once; fits a processor's cache
 _SEEK_FROM_S: Final = 5.0  # earlier starts are reached as fast by decoding from the beginning
+_LONG_S: Final = 20.0  # sounds of which opening the file again is a small part
 _PREROLL_S: Final = 1.0  # lets overlapping and bit-reservoir audio codecs settle after a seek
 
 
@@ -64,9 +66,22 @@ def mono(path: Path, rate_hz: int, start_s: float = 0.0, end_s: float | None = N
         MediaError: unreadable, empty_file, not_media or no_audio.
     """
     collector = SoundCollector(rate_hz, start_s, end_s)
-    for time_s, frame in _decoded(path, "audio", start_s - _PREROLL_S):
-        if collector.feed(time_s, frame):
-            break
+    if start_s > _PREROLL_S:
+        for time_s, frame in _decoded(path, "audio", start_s - _PREROLL_S):
+            if collector.feed(time_s, frame):
+                break
+        return collector.finish()
+    with regular_file(path) as handle, demuxed(handle) as container:
+        stream = _only_stream(container, "audio")
+        frames = _frames(container, stream, None)
+        first = next(frames, None)
+        if first is not None and _is_long_and_ends_by(container, stream, end_s):
+            sound = resampled_whole(handle, container, stream, first[1], rate_hz)
+            if sound is not None:
+                return _part(sound, first[0], rate_hz, start_s, end_s)
+        for time_s, frame in frames if first is None else chain([first], frames):
+            if collector.feed(time_s, frame):
+                break
     return collector.finish()
 
 
@@ -140,11 +155,7 @@ class SoundCollector:
         if not self._runs:
             return np.zeros(0, np.float32)
         sound = np.concatenate([run.mono(self._rate_hz) for run in self._runs])
-        early = round((self._start_s - self._runs[0].time_s) * self._rate_hz)  # samples before start_s
-        sound = sound[early:] if early >= 0 else np.concatenate([np.zeros(-early, np.float32), sound])
-        if self._end_s is not None:
-            sound = sound[: max(0, round((self._end_s - self._start_s) * self._rate_hz))]
-        return np.clip(sound, -1.0, 1.0, out=sound)
+        return _part(sound, self._runs[0].time_s, self._rate_hz, self._start_s, self._end_s)
 
 
 class _Run:
@@ -188,6 +199,29 @@ class _Run:
         return np.concatenate([frame.to_ndarray()[0] for frame in [*frames, *resampler.resample(None)]])
 
 
+def _part(
+    sound: NDArray[np.float32], time_s: float, rate_hz: int, start_s: float, end_s: float | None
+) -> NDArray[np.float32]:
+    """Return what lies between two times of a sound that begins at ``time_s``, within [-1, 1]."""
+    early = round((start_s - time_s) * rate_hz)  # samples before start_s
+    sound = sound[early:] if early >= 0 else np.concatenate([np.zeros(-early, np.float32), sound])
+    if end_s is not None:
+        sound = sound[: max(0, round((end_s - start_s) * rate_hz))]
+    return np.clip(sound, -1.0, 1.0, out=sound)
+
+
+def _is_long_and_ends_by(container: Any, stream: Any, end_s: float | None) -> bool:
+    """Tell whether, by the header, a stream is worth opening twice and has no sound after ``end_s``."""
+    if (container.duration or 0) / 1e6 < _LONG_S:
+        return False
+    if end_s is None:
+        return True
+    if stream.duration is None or not stream.time_base:
+        return False
+    last_s = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    return last_s - (container.start_time or 0) / 1e6 <= end_s + 1e-3
+
+
 def _decoded(path: Path, kind: Kind, from_s: float) -> Iterator[tuple[float, Any]]:
     """Yield (time, frame) of one stream in order, from a key frame before ``from_s`` on.
 
@@ -205,26 +239,34 @@ def _decoded(path: Path, kind: Kind, from_s: float) -> Iterator[tuple[float, Any
 
 
 def _stream_frames(path: Path, kind: Kind, seek_s: float | None) -> Iterator[tuple[float, Any]]:
+    with opened(path) as container:
+        yield from _frames(container, _only_stream(container, kind), seek_s)
+
+
+def _only_stream(container: Any, kind: Kind) -> Any:
+    stream = pick_stream(container, kind)
+    if stream is None:
+        raise MediaError(f"no_{kind}", f"the file has no {kind} stream")
+    only(container, stream)
+    return stream
+
+
+def _frames(container: Any, stream: Any, seek_s: float | None) -> Iterator[tuple[float, Any]]:
     import av
 
-    with opened(path) as container:
-        stream = pick_stream(container, kind)
-        if stream is None:
-            raise MediaError(f"no_{kind}", f"the file has no {kind} stream")
-        only(container, stream)
-        clock = Clock(container, stream)
-        if seek_s is not None and not _seek(container, stream, seek_s):
-            return
-        with suppress(av.error.FFmpegError):  # the container breaks off: what came before stands
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except av.error.FFmpegError:
-                    continue
-                for frame in frames:
-                    if seek_s is not None and frame.pts is None:
-                        return  # after a seek only timestamps tell where we are
-                    yield clock.time(frame), frame
+    clock = Clock(container, stream)
+    if seek_s is not None and not _seek(container, stream, seek_s):
+        return
+    with suppress(av.error.FFmpegError):  # the container breaks off: what came before stands
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in frames:
+                if seek_s is not None and frame.pts is None:
+                    return  # after a seek only timestamps tell where we are
+                yield clock.time(frame), frame
 
 
 def _seek(container: Any, stream: Any, time_s: float) -> bool:

@@ -97,29 +97,32 @@ def explain(tree: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _explain(key: str, annotation: Any, value: Any) -> Iterator[dict[str, Any]]:
-    seen = set()
+def _explain(
+    key: str, annotation: Any, value: Any, seen: set[str] | None = None, of: str = ""
+) -> Iterator[dict[str, Any]]:
+    """Yield the keys below ``key`` that are not ``seen`` yet; ``of`` tells the kind they belong to."""
+    seen = set() if seen is None else seen
     kinds = [_kind(kind) for kind in _models(annotation) if "kind" in kind.model_fields]
     # The chosen kind first; of the others, what the chosen one has not.
     for kind in sorted(_models(annotation), key=lambda kind: not _is_chosen(kind, value)):
         chosen = _is_chosen(kind, value)
+        words = of if chosen else f" (kind {_kind(kind)})"
         for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] != "kind"):
-            if name in seen or (name == "kind" and not chosen):
+            full, inner = f"{key}.{name}", list(_models(field.annotation))
+            if name == "kind" and not chosen:
                 continue
-            seen.add(name)
             shown = value.get(name) if chosen and isinstance(value, dict) else None
-            meaning = (field.description or "") + ("" if chosen else f" (kind {_kind(kind)})")
-            row = {
-                "key": f"{key}.{name}",
-                "value": shown,
-                "type": _type(field, kinds if name == "kind" else []),
-                "meaning": meaning,
-            }
-            if not list(_models(field.annotation)):
-                yield row
-            else:
-                yield row | {"value": None, "type": "section"}
-                yield from _explain(f"{key}.{name}", field.annotation, shown)
+            if full not in seen:
+                seen.add(full)
+                row = {
+                    "key": full,
+                    "value": shown,
+                    "type": _type(field, kinds if name == "kind" else []),
+                    "meaning": (field.description or "") + words,
+                }
+                yield row | {"value": None, "type": "section"} if inner else row
+            if inner:  # two kinds may have a section of the same name with other keys
+                yield from _explain(full, field.annotation, shown, seen, words)
 
 
 def _is_chosen(kind: type[BaseModel], value: Any) -> bool:
@@ -142,6 +145,8 @@ def _type(field: FieldInfo, kinds: list[str]) -> str:
     if get_origin(field.annotation) is Literal:
         return "one of " + ", ".join(kinds or map(str, get_args(field.annotation)))
     annotation = field.annotation
+    if get_origin(annotation) is dict:
+        return "mapping of names to values"
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
     signs = {annotated_types.Ge: ">=", annotated_types.Gt: ">", annotated_types.Le: "<=", annotated_types.Lt: "<"}
     bounds = [

@@ -60,6 +60,8 @@ class FeatureStore:
         self.keys: list[str] = index.column("key").to_pylist()
         self.segments: NDArray[np.int64] = index.column("segments").to_numpy()
         self._shards = shards
+        self._bytes = [shard.data.cast("B") for shard in shards]
+        self._row_bytes = 2 * spec["max_segments"] * spec["dims"]
         self._shard_rows = shard_rows
         self._row_of = {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
         self._valid = np.arange(spec["max_segments"])[None, :] < self.segments[:, None]  # (N, S)
@@ -99,15 +101,23 @@ class FeatureStore:
             raise ValueError(f"{self.folder}: no features of clip {error.args[0]!r}") from None
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-        """Return (B, S, D) float16 features and the (B, S) mask (True = valid) of row numbers."""
+        """Return (B, S, D) float16 features and the (B, S) mask (True = valid) of row numbers.
+
+        With several shards rows are joined as bytes, each copied once from where it lies; filling the result
+        shard by shard copies twice.
+        """
         if len(self._shards) == 1:
             return self._shards[0].take(rows, axis=0), self._valid.take(rows, axis=0)
-        out = np.empty((len(rows), self.spec["max_segments"], self.spec["dims"]), np.float16)
-        shard, row = np.divmod(rows, self._shard_rows)
-        for number in np.unique(shard):
-            where = np.flatnonzero(shard == number)
-            out[where] = self._shards[number].take(row[where], axis=0)
-        return out, self._valid.take(rows, axis=0)
+        assert not len(rows) or rows.min() >= 0
+        mask = self._valid.take(rows, axis=0)  # refuses rows that are not there
+        size = self._row_bytes
+        shards, places = np.divmod(rows, self._shard_rows)
+        parts = [
+            self._bytes[shard][start : start + size]
+            for shard, start in zip(shards.tolist(), (places * size).tolist(), strict=True)
+        ]
+        shape = (len(rows), self.spec["max_segments"], self.spec["dims"])
+        return np.frombuffer(bytearray().join(parts), np.float16).reshape(shape), mask
 
     def gather(self, clip_ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return (B, S, D) float32 features and the (B, S) mask (True = valid) of clips.

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -36,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     doctor = command("doctor", "say what is installed, reachable and free")
-    doctor.add_argument("--params", action="store_true", help="print what every key of params.yaml means")
+    about = doctor.add_mutually_exclusive_group()
+    about.add_argument("--params", action="store_true", help="print what every key of params.yaml means")
+    about.add_argument("--encoders", action="store_true", help="load each encoder, embed noise, print dims and speed")
     command("scan", "look at a corpus outside the workspace (kind folder or s3), so that a change is seen")
     command("plan", "say which stages would run, on how many rows, and why")
     retrain = command("retrain", "bring every stage up to date and register the model")
@@ -46,6 +49,13 @@ def parser() -> argparse.ArgumentParser:
     register = command("register", "register the model that the files hold, if it is not registered yet")
     register.add_argument("--wait", action="store_true", help="wait for another command in this workspace to end")
     command("status", "show the last run and the registered models")
+    bring = command("import-annotations", "make a folder corpus of a published list of described clips and local media")
+    bring.add_argument("--csv", required=True, action="append", type=Path, metavar="FILE",
+                       help="video_id,start,end,text, as train.csv and test.csv of YouTube8M-MusicTextClips; repeatable")  # fmt: skip
+    bring.add_argument("--media", required=True, type=Path, metavar="FOLDER", help="videos whose names hold their ids")
+    bring.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the parts and their list go")
+    bring.add_argument("--frozen", type=Path, metavar="FILE", help="keep to the clips of this frozen.json")
+    bring.add_argument("--workers", type=_positive, metavar="N", help="threads that cut (default: one per core)")
     blame = command("blame", "show how a clip came by its caption: scores, tags, prompts, answers")
     blame.add_argument("clip", metavar="CLIP", help="a clip id or the beginning of one, a video id, or a path")
     recommend = command("recommend", "rank the catalogue for a video, a sentence, or both")
@@ -65,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "plan": _plan,
         "retrain": _retrain,
         "register": _register,
+        "import-annotations": _import_annotations,
         "status": _status,
         "blame": _blame,
         "recommend": _recommend,
@@ -117,6 +128,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.params:
         keys = doctor.explain_params()
         return _emit(keys) if arguments.json else doctor.show_params(keys)
+    if arguments.encoders:
+        tried = doctor.try_encoders()
+        if not arguments.json:
+            return doctor.show_encoders(tried)
+        _emit(tried)
+        return OK if tried["ok"] else ERROR
     report = doctor.examine()
     return _emit(report) if arguments.json else doctor.show(report)
 
@@ -200,6 +217,14 @@ def _status(arguments: argparse.Namespace) -> int:
 
     now = status.look(workspace, environment)
     return _emit(now) if arguments.json else status.show(now)
+
+
+def _import_annotations(arguments: argparse.Namespace) -> int:
+    from flows import import_annotations as bring
+
+    workers = arguments.workers or len(os.sched_getaffinity(0))
+    report = bring.import_annotations(arguments.csv, arguments.media, arguments.out, arguments.frozen, workers)
+    return _emit(report) if arguments.json else bring.show(report)
 
 
 def _blame(arguments: argparse.Namespace) -> int:

@@ -1,9 +1,11 @@
 """What is installed, reachable and free; what every parameter means. Nothing is changed."""
 
+import contextlib
 import os
 import platform
 import shutil
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,7 +14,7 @@ from rich.markup import escape
 from flows import tracking
 from flows.console import console, table
 from flows.environment import Environment, prepare, redact
-from flows.exits import ERROR, OK, Refusal
+from flows.exits import ERROR, OK, USAGE, Refusal
 from flows.lock import holder
 from flows.workspace import Workspace, find_workspace
 
@@ -131,6 +133,43 @@ def show(report: dict[str, Any]) -> int:
     out.print("environment")
     for name, value in report["environment"].items():
         out.print(f"  {name:<24} {'not set' if value is None else value}", markup=False)
+    return OK if report["ok"] else ERROR
+
+
+def try_encoders() -> dict[str, Any]:
+    """Load each encoder of the features section and embed noise with it; one line per modality."""
+    from components.features.params import FeaturesParams
+    from components.features.trial import try_encoder
+    from components.modalities import MODALITIES
+    from components.settings import PARAMS_FILE, ParamsError, read_section
+
+    workspace = find_workspace()
+    try:
+        params: FeaturesParams = read_section(FeaturesParams, "features", workspace.root / PARAMS_FILE)
+    except ParamsError as error:
+        raise Refusal(str(error), USAGE) from None
+    encoders = []
+    # A model's folder may be given relative to the workspace; libraries print where only JSON belongs.
+    with contextlib.chdir(workspace.root), contextlib.redirect_stdout(sys.stderr):
+        for modality in MODALITIES:
+            try:
+                encoders.append({"ok": True, **asdict(try_encoder(params, modality))})
+            except ValueError as error:
+                encoders.append({"ok": False, "modality": modality, "error": str(error)})
+    return {"ok": all(encoder["ok"] for encoder in encoders), "kind": params.kind, "encoders": encoders}
+
+
+def show_encoders(report: dict[str, Any]) -> int:
+    """Print what each encoder showed; exit 1 where one cannot be loaded."""
+    for encoder in report["encoders"]:
+        if not encoder["ok"]:
+            print(f"error: {encoder['modality']}: {encoder['error']}", file=sys.stderr, flush=True)
+    rows = table("encoder", "model", "dims", "rate", "memory", "device", right=("dims", "rate", "memory"))
+    for one in (encoder for encoder in report["encoders"] if encoder["ok"]):
+        rate, memory = f"{one['rate']:,.0f} {one['unit']}/s", f"{one['memory_mib']:,.0f} MiB"
+        device = f"{one['device']} {one['dtype']}"
+        rows.add_row(one["modality"], escape(one["model"]), str(one["dims"]), rate, memory, device)
+    console().print(rows)
     return OK if report["ok"] else ERROR
 
 

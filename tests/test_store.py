@@ -57,6 +57,22 @@ def test_gather_returns_what_was_computed_with_its_mask(tmp_path: Path) -> None:
         assert not features[at, len(truth) :].any()
 
 
+@pytest.mark.parametrize("shard_rows", [1, 3, 50])
+def test_take_returns_rows_of_any_shards_in_the_order_asked_for(tmp_path: Path, shard_rows: int) -> None:
+    update(tmp_path / "s", {f"c{n:02d}": "k" for n in range(20)}, shard_rows=shard_rows)
+    whole = np.concatenate([np.load(path) for path in sorted((tmp_path / "s").glob("*.npy"))])
+    store = FeatureStore.open(tmp_path / "s")
+    rows = np.array([19, 0, 7, 7, 18, 3, 11])
+    features, mask = store.take(rows)
+    assert features.dtype == np.float16 and features.flags.writeable
+    np.testing.assert_array_equal(features, whole[rows])
+    np.testing.assert_array_equal(mask.sum(1), store.segments[rows])
+    nothing, none = store.take(np.zeros(0, np.int64))
+    assert nothing.shape == (0, 4, 3) and none.shape == (0, 4)
+    with pytest.raises(IndexError):
+        store.take(np.array([0, 20]))
+
+
 def test_the_layout_is_shards_of_fixed_rows_in_clip_order(tmp_path: Path) -> None:
     update(tmp_path / "s", {f"c{n}": "k" for n in (3, 1, 0, 2, 4, 6, 5)})
     shapes = [np.load(path).shape for path in sorted((tmp_path / "s").glob("*.npy"))]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.encoder.fusion import build_fusion
+from components.encoder.fusion import Slot, absent_like, build_fusion
 from components.encoder.losses import build_loss
+from components.encoder.pairs import Pair, Term
 from components.encoder.params import EncoderSection
 from components.encoder.towers import Tower
 from components.modalities import MODALITIES, MUSIC, TEXT, VIDEO, Modality
@@ -21,6 +22,7 @@ Arrays = tuple[np.ndarray, np.ndarray]  # the same, as a feature store gives the
 Batch = Mapping[Modality, Features]
 
 QUERY: tuple[Modality, ...] = tuple(m for m in MODALITIES if m != MUSIC)
+SINGLE: dict[Modality, Term] = {VIDEO: "video-music", TEXT: "text-music"}
 
 
 class TrimodalModel(nn.Module):
@@ -34,10 +36,28 @@ class TrimodalModel(nn.Module):
         super().__init__()
         self.section, self.dims = section, {m: int(dims[m]) for m in MODALITIES}
         self.towers = nn.ModuleDict({m: Tower(self.dims[m], section) for m in MODALITIES})
-        self.fusion = build_fusion(section, QUERY)
+        self.fusion = build_fusion(section, len(QUERY))
         self.query_head = nn.Linear(section.width, section.embedding_dims)
         self.music_head = nn.Linear(section.width, section.embedding_dims)
         self.loss = build_loss(section.loss)
+
+    def forward(self, batch: Batch) -> dict[Term, Pair]:
+        """Return the pairs of every term of the objective, of a batch with music and a query modality."""
+        slots, weights = self._slots(batch), self.section.loss.terms
+        music, heard = self.music(batch[MUSIC]), batch[MUSIC][1].any(dim=1)
+        there = {m: slot.present for m, slot in zip(QUERY, slots, strict=True)}
+        needed = [m for m in QUERY if weights[SINGLE[m]] or weights["video-text"]]
+        alone = {m: self._fused([slot if m == of else absent_like(slot) for of, slot in zip(QUERY, slots, strict=True)])
+                 for m in needed}  # fmt: skip
+        pairs: dict[Term, Pair] = {}
+        if weights["fused-music"]:
+            pairs["fused-music"] = Pair(self._fused(slots), music, heard & torch.stack([*there.values()]).any(dim=0))
+        for modality, term in SINGLE.items():
+            if weights[term]:
+                pairs[term] = Pair(alone[modality], music, heard & there[modality])
+        if weights["video-text"]:
+            pairs["video-text"] = Pair(alone[VIDEO], alone[TEXT], there[VIDEO] & there[TEXT])
+        return pairs
 
     def query(self, batch: Batch) -> Tensor:
         """Return y_vt (B, E), unit length, of the query modalities in ``batch``.
@@ -45,23 +65,22 @@ class TrimodalModel(nn.Module):
         Raises:
             ValueError: the batch holds neither video nor text.
         """
-        given = [m for m in QUERY if m in batch]
-        if not given:
-            raise ValueError("a query needs video or text features; got neither")
-        tokens = {m: self.towers[m](*batch[m]) for m in given}  # each (B, W)
-        presence = {m: batch[m][1].any(dim=1) for m in given}  # each (B,)
-        some, there = tokens[given[0]], presence[given[0]]
-        stacked = torch.stack([tokens.get(m, torch.zeros_like(some)) for m in QUERY], dim=1)
-        present = torch.stack([presence.get(m, torch.zeros_like(there)) for m in QUERY], dim=1)
-        return F.normalize(self.query_head(self.fusion(stacked, present)).float(), dim=1)
+        return self._fused(self._slots(batch))
 
     def music(self, features: Features) -> Tensor:
         """Return y_m (B, E), unit length."""
-        return F.normalize(self.music_head(self.towers[MUSIC](*features)).float(), dim=1)
+        _, pooled = self.towers[MUSIC](*features)
+        return F.normalize(self.music_head(pooled).float(), dim=1)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return (y_vt, y_m), each (B, E), of a batch that holds music and at least one query modality."""
-        return self.query(batch), self.music(batch[MUSIC])
+    def _slots(self, batch: Batch) -> list[Slot]:
+        given = {m: Slot(*_tower_output(self.towers[m], batch[m])) for m in QUERY if m in batch}
+        if not given:
+            raise ValueError("a query needs video or text features; got neither")
+        some = next(iter(given.values()))
+        return [given.get(m) or absent_like(some) for m in QUERY]
+
+    def _fused(self, slots: list[Slot]) -> Tensor:
+        return F.normalize(self.query_head(self.fusion(slots)).float(), dim=1)
 
     def device(self) -> torch.device:
         """Return the device the weights are on."""
@@ -95,3 +114,9 @@ class TrimodalModel(nn.Module):
             )
         on = self.device()
         return torch.as_tensor(values, dtype=torch.float32, device=on), torch.as_tensor(mask, device=on)
+
+
+def _tower_output(tower: nn.Module, features: Features) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    values, mask = features
+    sequence, pooled = tower(values, mask)
+    return sequence, mask, pooled, mask.any(dim=1)

@@ -4,16 +4,42 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.encoder.loss_params import LossSection
 from components.settings import Section
 
 
-class TransformerFusion(Section):
-    """A small Transformer over [query token, video, text]; the query token's output is y_vt."""
+class ConcatTransformerFusion(Section):
+    """Blocks over [query token, video segments, text tokens]; the query token's output is y_vt (ViML 3.2)."""
 
-    kind: Literal["transformer"]
-    """A Transformer over the tokens of video and text."""
+    kind: Literal["concat-transformer"]
+    """A Transformer over the sequences of video and text, one behind the other."""
     layers: int = Field(ge=1, le=12)
     """Number of fusion blocks."""
+
+
+class PooledTransformerFusion(Section):
+    """Blocks over [query token, one vector of video, one of text]; the query token's output is y_vt."""
+
+    kind: Literal["pooled-transformer"]
+    """A Transformer over the pooled vectors of video and text."""
+    layers: int = Field(ge=1, le=12)
+    """Number of fusion blocks."""
+
+
+class CrossAttentionFusion(Section):
+    """Video looks at text and text at video; what comes of both is pooled and averaged."""
+
+    kind: Literal["cross-attention"]
+    """Each modality's sequence attends to the other's."""
+    layers: int = Field(ge=1, le=12)
+    """Number of rounds."""
+
+
+class GatedFusion(Section):
+    """A sum of the modalities, each scaled by a gate that sees it: a vague sentence can count for less."""
+
+    kind: Literal["gated"]
+    """A gated sum."""
 
 
 class MeanFusion(Section):
@@ -23,27 +49,36 @@ class MeanFusion(Section):
     """The average of what is there."""
 
 
-Fusion = Annotated[TransformerFusion | MeanFusion, Field(discriminator="kind")]
+Fusion = Annotated[
+    ConcatTransformerFusion | PooledTransformerFusion | CrossAttentionFusion | GatedFusion | MeanFusion,
+    Field(discriminator="kind"),
+]
 
 
-class InfoNCE(Section):
-    """Symmetric InfoNCE with in-batch negatives and a learnt temperature."""
+class SinusoidalPositions(Section):
+    """Sines and cosines (Vaswani et al., 2017): any length works, none has to be seen in training."""
 
-    kind: Literal["infonce"]
-    """Symmetric InfoNCE."""
-    initial_temperature: float = Field(gt=0, le=1)
-    """Temperature (divides the cosine) at the first step."""
-    lowest_temperature: float = Field(gt=0, le=1)
-    """The learnt temperature never falls below this."""
+    kind: Literal["sinusoidal"]
+    """Sines and cosines."""
 
-    @model_validator(mode="after")
-    def _start_in_range(self) -> Self:
-        if self.initial_temperature < self.lowest_temperature:
-            raise ValueError(
-                f"loss.initial_temperature {self.initial_temperature} is below "
-                f"loss.lowest_temperature {self.lowest_temperature}; raise the first or lower the second"
-            )
-        return self
+
+class LearnedPositions(Section):
+    """One learnt vector per place."""
+
+    kind: Literal["learned"]
+    """A table that is learnt."""
+    longest: int = Field(ge=1, le=100_000)
+    """Most segments of a sequence; a longer one is refused."""
+
+
+class NoPositions(Section):
+    """None: a clip is a set of segments."""
+
+    kind: Literal["none"]
+    """No positions."""
+
+
+Positions = Annotated[SinusoidalPositions | LearnedPositions | NoPositions, Field(discriminator="kind")]
 
 
 class EncoderSection(Section):
@@ -67,9 +102,13 @@ class EncoderSection(Section):
     """Standard deviation of Gaussian noise on standardised inputs while training."""
     input_limit: float = Field(gt=0, le=1000)
     """Standardised inputs are clipped to plus and minus this many standard deviations."""
+    positions: Positions
+    """How a tower knows the order of segments."""
+    pooling: Literal["mean", "cls", "attention"]
+    """How a sequence becomes one vector: its average, a learnt token that attends to it, or a learnt weighting."""
     fusion: Fusion
     """How video and text become one query embedding."""
-    loss: InfoNCE
+    loss: LossSection
     """The training objective; holds the learnt temperature."""
 
     @model_validator(mode="after")

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+BLOCK = 256  # queries counted at a time: bounds memory at BLOCK x G
+
 
 def competitors(
     scores: NDArray[np.floating], positives: NDArray[np.bool_]
@@ -28,9 +30,13 @@ def competitors(
         raise ValueError(f"query {int(np.argmin(positives.any(axis=1)))} has no positive in the gallery")
     if np.isnan(scores).any():
         raise ValueError("scores hold NaN; the model or its inputs are broken")
-    best = np.where(positives, scores, -np.inf).max(axis=1, keepdims=True)
-    wrong = ~positives
-    return ((scores > best) & wrong).sum(axis=1), ((scores == best) & wrong).sum(axis=1)
+    above, level = np.empty((2, len(scores)), np.int64)
+    for start in range(0, len(scores), BLOCK):
+        block, right = scores[start : start + BLOCK], positives[start : start + BLOCK]
+        best = np.where(right, block, -np.inf).max(axis=1, keepdims=True)
+        above[start : start + BLOCK] = ((block > best) & ~right).sum(axis=1)
+        level[start : start + BLOCK] = ((block == best) & ~right).sum(axis=1)
+    return above, level
 
 
 def ranks(scores: NDArray[np.floating], positives: NDArray[np.bool_]) -> NDArray[np.int64]:

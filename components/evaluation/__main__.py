@@ -17,6 +17,7 @@ def main() -> None:
         "music",
         "text",
         "annotations",
+        "tags",
         "model",
         "history",
         "truth",
@@ -34,8 +35,13 @@ def main() -> None:
     stores = {
         m: FeatureStore.open(path) for m, path in zip(MODALITIES, (args.video, args.text, args.music), strict=True)
     }
-    manifest, annotations = tables.read_rows(args.manifest, tables.MANIFEST), FeatureStore.open(args.annotations)
-    measured = evaluate(load_model(args.model), manifest, stores, annotations, read_truth(args.truth), section)
+    manifest, tags, truth, annotations = (
+        tables.read_rows(args.manifest, tables.MANIFEST),
+        tables.read_rows(args.tags, tables.TAGS),
+        read_truth(args.truth),
+        FeatureStore.open(args.annotations),
+    )
+    measured = evaluate(load_model(args.model), manifest, stores, annotations, truth, section, tags)
     stage.write_json(args.metrics, measured.report)
     tables.write_rows(args.ranks, measured.rows, RANKS, sort_by=("level", "direction", "mode", "clip_id"))
     with stage.atomic_folder(args.plots) as folder:

@@ -25,16 +25,25 @@ def cluster_weights(clusters: Sequence[str], resamples: int, seed: int) -> NDArr
 
 def intervals(rank: NDArray[np.integer], weights: NDArray[np.float32], confidence: float) -> dict[str, Interval]:
     """Return every metric of ranks (Q,) as {value, low, high}, percentile bootstrap."""
-    sampled = _resampled(rank, weights)
+    sampled = resampled(rank, weights)
+    return {name: interval(value, sampled[name], confidence) for name, value in summarise(rank).items()}
+
+
+def mean_interval(values: NDArray[np.floating], weights: NDArray[np.float32], confidence: float) -> Interval:
+    """Return the mean of one number per query (Q,) as {value, low, high}."""
+    sampled = weights.astype(np.float64) @ values.astype(np.float64) / weights.sum(axis=1)
+    return interval(float(values.mean()), sampled, confidence)
+
+
+def interval(value: float, sampled: NDArray[np.floating], confidence: float) -> Interval:
+    """Return a value with the percentiles of its resamples (R,) as {value, low, high}."""
     tail = (1.0 - confidence) / 2.0
-    found = {}
-    for name, value in summarise(rank).items():
-        low, high = np.quantile(sampled[name], [tail, 1.0 - tail])
-        found[name] = {"value": value, "low": float(low), "high": float(high)}
-    return found
+    low, high = np.quantile(sampled, [tail, 1.0 - tail])
+    return {"value": value, "low": float(low), "high": float(high)}
 
 
-def _resampled(rank: NDArray[np.integer], weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+def resampled(rank: NDArray[np.integer], weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    """Return every metric of ranks (Q,) in each resample (R,)."""
     order = np.argsort(rank, kind="stable")
     ascending, weights = rank[order], weights[:, order]
     total = weights.sum(axis=1)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from components.encoder.embed import MODES
 from components.encoder.ranking import competitors
 from components.evaluation.bootstrap import Interval
-from components.modalities import Modality
+from components.modalities import TEXT, VIDEO, Modality
 
 WORLD: Final = b"world"
 
@@ -103,13 +103,44 @@ def oracle_ranks(
     Equally likely items are ordered at random (seeded): to rank all ties last, as a model's are,
     would understate the limit.
     """
-    sides = {side: log_likelihood(side, rows, factors) for side in {m for parts in MODES.values() for m in parts}}
-    rng = np.random.default_rng(seed)
-    found = {}
-    for mode, parts in MODES.items():
-        # Rounding makes sums of the same terms in another order equal, as they are on paper.
-        above, level = competitors(np.round(sum(sides[side] for side in parts), 9), positives)
-        found[mode] = 1 + above + rng.integers(0, level + 1)
+    known, rng = sides(rows, factors), np.random.default_rng(seed)
+    return {
+        mode: _ranks(np.sum([known[side] for side in parts], axis=0), positives, rng) for mode, parts in MODES.items()
+    }
+
+
+def counterfactual_ranks(
+    rows: Sequence[dict[str, Any]],
+    factors: dict[str, Any],
+    positives: NDArray[np.bool_],
+    donor: NDArray[np.int64],
+    seed: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the oracle's ranks of each video's own track, and of the track whose text it is given, each (N,).
+
+    Args:
+        rows: of the truth, one per clip of the pool.
+        factors: how the world errs.
+        positives: (N, N), True where clips are of one track.
+        donor: (N,) whose text each video is given.
+        seed: of the order of equally likely items.
+    """
+    known, rng = sides(rows, factors), np.random.default_rng(seed)
+    both = known[VIDEO] + known[TEXT][donor]
+    return _ranks(both, positives, rng), _ranks(both, positives[donor], rng)
+
+
+def sides(rows: Sequence[dict[str, Any]], factors: dict[str, Any]) -> dict[Modality, NDArray[np.float64]]:
+    """Return the log-likelihoods (N, N) of every modality a query may show."""
+    return {
+        side: log_likelihood(side, rows, factors) for side in sorted({m for parts in MODES.values() for m in parts})
+    }
+
+
+def _ranks(likely: NDArray[np.float64], positives: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+    # Rounding makes sums of the same terms in another order equal, as they are on paper.
+    above, level = competitors(np.round(likely, 9), positives)
+    found: NDArray[np.int64] = 1 + above + rng.integers(0, level + 1)
     return found
 
 

@@ -1,7 +1,7 @@
-"""A whole evaluation: pool, rankings, oracle, figures."""
+"""A whole evaluation: pools, rankings, oracle, figures."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from components.encoder.device import settle
 from components.encoder.embed import check_stores
 from components.encoder.serialise import LoadedModel
-from components.evaluation.oracle import Truth, oracle_ranks
+from components.evaluation.findings import find, together
+from components.evaluation.oracle import Truth
 from components.evaluation.params import EvaluationSection
-from components.evaluation.pool import choose_pool
-from components.evaluation.report import make_report
-from components.evaluation.retrieval import Ranking, rank_everything
+from components.evaluation.pool import Pool, choose_pool
+from components.evaluation.report import by_mode, make_report
+from components.evaluation.retrieval import Ranking
+from components.evaluation.scorer import ModelScorer, Scorer
 from components.modalities import Modality
 from components.store import FeatureStore
 
@@ -24,12 +26,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation found: figures for metrics.json, rows for ranks.parquet, ranks for the plots."""
+    """What an evaluation found: figures for metrics.json, rows for ranks.parquet, ranks for the plots.
+
+    Attributes:
+        report: the figures.
+        rankings: of every level, direction and mode.
+        others: of counterfactual queries, and of captions in place of annotations.
+        oracle: ranks (N,) by mode; empty where there is no truth.
+    """
 
     report: dict[str, Any]
-    rows: list[dict[str, Any]]
     rankings: list[Ranking]
+    others: list[Ranking]
     oracle: dict[str, NDArray[np.int64]]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per query of every ranking."""
+        return [row for ranking in (*self.rankings, *self.others) for row in ranking.rows()]
 
 
 def evaluate(
@@ -39,39 +53,70 @@ def evaluate(
     annotations: FeatureStore,
     truth: tuple[Truth, dict[str, Any]] | None,
     section: EvaluationSection,
+    tags: Iterable[Mapping[str, Any]] = (),
 ) -> Measured:
     """Rank the test pool with the model and, where the truth is known, with the oracle.
 
     Raises:
-        ValueError: too few test clips, features of another extractor, or a truth that lacks a clip.
+        ValueError: too few test clips, features of another extractor, a truth that lacks a clip, or scores
+            that are not numbers.
     """
     device = settle(section.threads)
     pool = choose_pool(manifest, stores, annotations, section)
     check_stores(loaded.features, pool.stores)
-    rankings = list(rank_everything(loaded.model.to(device), pool))
-    oracle: dict[str, NDArray[np.int64]] = {}
-    if truth is not None:
-        known, factors = truth
-        lost = [row["video_id"] for row in pool.rows if row["video_id"] not in known]
-        if lost:
-            raise ValueError(f"truth.parquet lacks video {lost[0]!r} ({len(lost)} in all); run the corpus stage again")
-        rows = [known[row["video_id"]] for row in pool.rows]
-        oracle = oracle_ranks(rows, factors, pool.same_track(), section.seed)
-    report = make_report(pool, rankings, oracle, section)
-    _say(report)
-    return Measured(report, [row for ranking in rankings for row in ranking.rows(pool)], rankings, oracle)
+    measured = measure(ModelScorer(loaded.model.to(device)), pool, truth, tags, section)
+    _say(measured.report)
+    return measured
+
+
+def measure(
+    scorer: Scorer,
+    pool: Pool,
+    truth: tuple[Truth, dict[str, Any]] | None,
+    tags: Iterable[Mapping[str, Any]],
+    section: EvaluationSection,
+) -> Measured:
+    """Measure any system that scores every query mode.
+
+    Args:
+        scorer: the system.
+        pool: of queries and music.
+        truth: of the demo corpus; None without.
+        tags: rows of `tables.TAGS`; empty for no graded relevance and no slices by tag.
+        section: how to measure.
+
+    Raises:
+        ValueError: a truth that lacks a clip, or scores that are not numbers.
+    """
+    lost = [row["video_id"] for row in pool.rows if row["video_id"] not in truth[0]] if truth is not None else []
+    if lost:
+        raise ValueError(f"truth.parquet lacks video {lost[0]!r} ({len(lost)} in all); run the corpus stage again")
+    tagged = {row["clip_id"]: row["tags"] for row in tags}
+    found = together([find(scorer, part, truth, tagged, section) for part in pool.parts()])
+    report = make_report(pool, found, tagged, section)
+    return Measured(report, found.rankings, found.others, by_mode("oracle", found))
 
 
 def _say(report: dict[str, Any]) -> None:
     pool = report["pool"]
     log.info(
-        "evaluation: pool %d clips (text: %s), chance R@10 %.3f, median rank %.1f",
-        pool["size"], pool["text_source"], pool["chance"]["R@10"], pool["chance"]["MedR"],
+        "evaluation: pool %d clips%s (text: %s), chance R@10 %.3f, median rank %.1f",
+        pool["size"], f" x {pool['pools']}" if pool["pools"] > 1 else "", pool["text_source"],
+        pool["chance"]["R@10"], pool["chance"]["MedR"],
     )  # fmt: skip
+    if pool["clusters"] < 2:
+        log.warning("evaluation: all queries are of one artist, video or track: the intervals say nothing")
     for mode, found in report["track"]["video_to_music"].items():
         r10, share = found["R@10"], report["ratio_to_oracle"].get(mode, {}).get("R@10")
         log.info(
-            "evaluation: %-10s R@10 %.3f [%.3f, %.3f], median rank %.1f%s",
-            mode, r10["value"], r10["low"], r10["high"], found["MedR"]["value"],
+            "evaluation: %-10s R@10 %.3f [%.3f, %.3f], median rank %.1f of %d%s",
+            mode, r10["value"], r10["low"], r10["high"], found["MedR"]["value"], pool["size"],
             "" if share is None else f", {share:.2f} of the oracle",
+        )  # fmt: skip
+    if moved := report["counterfactual"]:
+        log.info(
+            "evaluation: with another track's text: that track rises for %.0f %% of %d videos, median rank %.1f from %.1f; "
+            "the video's own track keeps R@10 %.3f [%.3f, %.3f]",
+            100 * moved["rises"]["value"], moved["queries"], moved["donor"]["MedR"]["value"],
+            moved["donor_by_video"]["MedR"]["value"], *(moved["own"]["R@10"][key] for key in ("value", "low", "high")),
         )  # fmt: skip

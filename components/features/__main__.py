@@ -3,7 +3,7 @@
 from components import stage, tables
 from components.features.compute import quarantine_rows, require_passed, update_features
 from components.features.extractor import build_extractor
-from components.features.params import EmbeddedParams, FeaturesParams
+from components.features.params import FeaturesParams
 from components.features.source import read_sources
 from components.modalities import MODALITIES
 from components.settings import read_section
@@ -14,7 +14,7 @@ def main() -> None:
     args = stage.arguments(
         __doc__, "modality", "rows", "verdict", "store", "quarantine", choices={"modality": MODALITIES}
     )
-    params: EmbeddedParams = read_section(FeaturesParams, "features")
+    params: FeaturesParams = read_section(FeaturesParams, "features")
     require_passed(args.verdict)
     sources = read_sources(args.rows, args.modality)
     report = update_features(sources, build_extractor(params, args.modality), args.store, params.shard_rows)

@@ -5,7 +5,7 @@ from typing import Any, Protocol, assert_never
 
 from numpy.typing import NDArray
 
-from components.features.params import EmbeddedParams, FeaturesParams
+from components.features.params import EmbeddedParams, FeaturesParams, HfParams
 from components.features.source import Source
 from components.modalities import Modality
 
@@ -23,11 +23,19 @@ class Extractor(Protocol):
 
 
 def build_extractor(params: FeaturesParams, modality: Modality) -> Extractor:
-    """Return the extractor that the section asks for."""
+    """Return the extractor that the section asks for.
+
+    Raises:
+        ValueError: a model that it names cannot be used.
+    """
     match params:
         case EmbeddedParams():
             from components.features.embedded import Embedded
 
             return Embedded(params, modality)
+        case HfParams():
+            from components.features.hf.extractor import Hf
+
+            return Hf(params, modality)
         case _:
             assert_never(params)

@@ -87,4 +87,66 @@ class EmbeddedParams(Section):
     """The text extractor."""
 
 
-FeaturesParams = Annotated[EmbeddedParams, Field(discriminator="kind")]
+class ModelParams(Section):
+    """Which pre-trained model."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """Folder of a model, or its name on the hub; weights must be safetensors, code in it is not run."""
+    revision: Annotated[str, Field(min_length=1)]
+    """Revision on the hub, best a commit; a folder's files are hashed instead."""
+
+
+class HfVideoParams(ModelParams):
+    """A model of pictures (CLIP, SigLIP, SigLIP 2) or of moving pictures (PE-AV)."""
+
+    frames_per_s: Annotated[float, Field(gt=0, le=30)]
+    """Frames taken of each second of a segment; a segment has one at least."""
+
+
+class HfMusicParams(ModelParams):
+    """A model of sound: CLAP, AST, PE-AV, or one like wav2vec 2.0."""
+
+    pooling: Literal["model", "mean", "layers"]
+    """model: the embedding that the model itself gives, or the mean over time where it gives none; mean: of the
+    last layer's states over time; layers: of all layers' states, over time."""
+
+
+class HfTextParams(ModelParams):
+    """A model of text: CLIP, SigLIP, CLAP, PE-AV, or a sentence encoder such as MiniLM."""
+
+    output: Literal["pooled", "tokens"]
+    """pooled: one embedding of the text; tokens: one of each token, from the last layer."""
+    max_tokens: Annotated[int, Field(ge=4, le=8192)]
+    """Most tokens read of a text, with those that mark its start and end; the rest is cut off."""
+
+
+class HfParams(Section):
+    """Features from pre-trained models in the format of the transformers library."""
+
+    kind: Literal["hf"]
+    """Which extractors: pre-trained models."""
+    segment_s: Annotated[float, Field(ge=0.5, le=60)]
+    """Length of a segment, in seconds."""
+    max_segments: Annotated[int, Field(ge=1, le=512)]
+    """Most segments kept of a clip; a longer clip is sampled evenly."""
+    workers: Annotated[int, Field(ge=1, le=256)]
+    """Processes that decode, while this one runs the model."""
+    shard_rows: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Clips in each file of a store."""
+    device: Literal["auto", "cpu", "cuda"]
+    """Where the models run; auto takes a GPU where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    """Numbers the models compute in; auto is bfloat16 on a GPU that has it, else float32."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    """Frames, segments of sound or texts embedded at once, of any clips."""
+    threads: Annotated[int, Field(ge=1, le=256)]
+    """Threads of the models on a CPU."""
+    music: HfMusicParams
+    """The music encoder."""
+    video: HfVideoParams
+    """The video encoder."""
+    text: HfTextParams
+    """The text encoder."""
+
+
+FeaturesParams = Annotated[EmbeddedParams | HfParams, Field(discriminator="kind")]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # seconds to load, and no process but those that compute needs it
     import torch
 
+_SAMPLES = 1 << 18  # of windowed frames at a time
 FLOOR_DB = -100.0  # 10 log10 of the smallest power told apart from silence
 
 
@@ -25,8 +26,20 @@ def power_spectrum(samples: NDArray[np.floating], window: int, hop: int) -> torc
 
     x = torch.from_numpy(np.ascontiguousarray(samples))
     hann = torch.hann_window(window, periodic=True, dtype=x.dtype)
-    spectrum = torch.stft(x, window, hop, window=hann, center=True, pad_mode="constant", return_complex=True)
-    return spectrum.real.square() + spectrum.imag.square()
+    frames = torch.nn.functional.pad(x, (window // 2, window // 2)).unfold(0, window, hop)  # (T, window), a view
+    power = x.new_empty(len(frames), window // 2 + 1)
+    # A few frames at a time, in the same memory: what is not written to memory is not read from it either.
+    size = max(1, _SAMPLES // window)
+    windowed = x.new_empty(size, window)
+    spectrum = x.new_empty(size, window // 2 + 1, dtype=hann.dtype.to_complex())
+    for first in range(0, len(frames), size):
+        count = min(size, len(frames) - first)
+        torch.mul(frames[first : first + count], hann, out=windowed[:count])
+        torch.fft.rfft(windowed[:count], out=spectrum[:count])
+        parts = torch.view_as_real(spectrum[:count])
+        parts.square_()
+        torch.add(parts[..., 0], parts[..., 1], out=power[first : first + count])
+    return power.T
 
 
 def log_mel(power: torch.Tensor, sample_rate_hz: int, bands: int) -> torch.Tensor:
@@ -53,7 +66,7 @@ def one_thread() -> Iterator[None]:
 
 def decibels(power: torch.Tensor) -> torch.Tensor:
     """Return 10 log10 of power, at least ``FLOOR_DB``."""
-    return 10.0 * power.clamp(min=10 ** (FLOOR_DB / 10)).log10()
+    return power.clamp(min=10 ** (FLOOR_DB / 10)).log10_().mul_(10.0)
 
 
 @lru_cache(maxsize=8)

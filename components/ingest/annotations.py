@@ -1,4 +1,7 @@
-"""Human descriptions of clips: ``video_id,start,end,text``, the columns of YouTube8M-MusicTextClips."""
+"""Human descriptions of clips: ``video_id,start,end,text``, the columns of YouTube8M-MusicTextClips.
+
+A fifth column, ``split`` (train, val or test; may be empty), keeps the split of a published set.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.ingest.rows import Row, RowError, clean_text, leads_out, read_csv, shown
+from components.ingest.splits import SPLITS
 
 COLUMNS: Final = ("video_id", "start", "end", "text")
 _NUMBER: Final = re.compile(r"\d{1,9}(\.\d{0,9})?", re.ASCII)
@@ -45,6 +49,30 @@ def read_annotations(
     return list(accepted.values()), quarantine
 
 
+def told_splits(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Return the split that ``annotations.csv`` tells of a video id, and rows of `tables.QUARANTINE` for wrong ones.
+
+    Of two that differ the one further from training holds, so that nothing of a test set is trained on.
+    """
+    told: dict[str, str] = {}
+    quarantine: list[dict[str, str]] = []
+    for row in read_csv(path, COLUMNS, ("split",)):
+        split = row.values.get("split", "").strip()
+        if split in SPLITS:
+            video_id = row.values["video_id"].strip()
+            told[video_id] = max(split, told.get(video_id, split), key=SPLITS.index)
+        elif split:
+            quarantine.append(
+                {
+                    "uri": f"{path.as_posix()}:{row.line}",
+                    "stage": "ingest",
+                    "reason": "bad_split",
+                    "detail": f"split {shown(split)} is none of {', '.join(SPLITS)}; the video's split is drawn",
+                }
+            )
+    return told, quarantine
+
+
 def _annotation(
     row: Row, by_video: Mapping[str, list[Mapping[str, Any]]], refused: Mapping[str, str], most_chars: int
 ) -> dict[str, Any]:
@@ -53,7 +81,7 @@ def _annotation(
     video_id = row.values["video_id"].strip()
     if leads_out(video_id):
         raise RowError("unsafe_path", f"video_id {shown(video_id)} leads out of its folder")
-    start_s, end_s = _seconds("start", row.values["start"]), _seconds("end", row.values["end"])
+    start_s, end_s = seconds("start", row.values["start"]), seconds("end", row.values["end"])
     if end_s <= start_s:
         raise RowError("end_before_start", f"end {end_s:g} is not after start {start_s:g}")
     text = _text(row.values["text"], most_chars)
@@ -68,7 +96,8 @@ def _annotation(
     raise RowError("outside_clip", f"{start_s:g} to {end_s:g} s is outside the part that is used ({used} s)")
 
 
-def _seconds(column: str, value: str) -> float:
+def seconds(column: str, value: str) -> float:
+    """Return the number of seconds that a cell holds; RowError where it holds none."""
     if not _NUMBER.fullmatch(value.strip()):
         raise RowError("bad_number", f"{column} {shown(value)} is not a number of seconds")
     return float(value)

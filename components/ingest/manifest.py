@@ -18,13 +18,16 @@ def clip_id(found: Finding) -> str:
 
 
 def manifest_rows(
-    files: Sequence[tuple[Mapping[str, Any], Finding]], same_sound: Iterable[tuple[int, int]], splits: Splits
+    files: Sequence[tuple[Mapping[str, Any], Finding]],
+    same_sound: Iterable[tuple[int, int]],
+    splits: Splits,
+    told: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Make rows of `tables.MANIFEST` of inventory rows and what was found in their files.
 
     What the inventory does not know is derived. A video is named by its file's stem, with the clip id
     added where two files share it. Files with the same sound are one track. An unknown artist is taken
-    to have made this one video.
+    to have made this one video. ``told`` is the split that the descriptions give a video id.
     """
     pairs = list(same_sound)
     stems = Counter(Path(row["uri"]).stem for row, _ in files if row["video_id"] is None)
@@ -35,12 +38,15 @@ def manifest_rows(
     ids = [clip_id(found) for _, found in files]
     track_ids = {i: f"sound-{min(ids[k] for k in group)}" for group in tracks.members() for i in group}
     known = [{**row, "sha256": found.sha256} for row, found in files]
-    rows = []
-    for i, split in enumerate(assign(known, pairs, splits)):
-        row, found = files[i]
+    videos = []
+    for i, (row, _) in enumerate(files):
         stem = Path(row["uri"]).stem
         unique = stem if stems[stem] == 1 and stem not in named else f"{stem}-{ids[i]}"
-        video_id = row["video_id"] if row["video_id"] is not None else unique
+        videos.append(row["video_id"] if row["video_id"] is not None else unique)
+    rows = []
+    for i, split in enumerate(assign(known, pairs, splits, [(told or {}).get(video_id) for video_id in videos])):
+        row, found = files[i]
+        video_id = videos[i]
         rows.append(
             {
                 "clip_id": ids[i],

@@ -32,8 +32,10 @@ class Row:
     error: RowError | None = None
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+def read_csv(path: Path, columns: tuple[str, ...], may_have: tuple[str, ...] = ()) -> Iterator[Row]:
     """Yield every record after the header; blank lines are no records. Extra columns are ignored.
+
+    Columns of ``may_have`` are read where the header has them; a record has no value for those it has not.
 
     A byte order mark and any line ends are fine, fields may be of any length. Wrong bytes, a wrong
     number of fields or a quote that is never closed spoil one row, not the file.
@@ -51,6 +53,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
             raise ValueError(
                 f"{path}: column '{column}' {problem} in the header (line 1); it needs {', '.join(columns)}"
             )
+    columns += tuple(column for column in may_have if names.count(column) == 1)
     while start < len(lines):
         line = start + 1
         fields, start = _record(lines, start)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.containers import MediaError
-from components.ingest.annotations import read_annotations
+from components.ingest.annotations import read_annotations, told_splits
 from components.ingest.cache import Cache, Key, spec_digest
 from components.ingest.copies import exact_copies, near_copies
 from components.ingest.examine import Finding
@@ -65,11 +65,12 @@ def ingest(inventory: Rows, refused: Rows, annotations: Path, seed_tags: Path, p
     findings, decoded = _examine(keys, common_root(files), params, cache)
 
     usable = _without_copies(files, {uri: findings[uri, True] for uri in files}, params, quarantine)
-    manifest = manifest_rows(*usable, params.splits)
+    told, untold = told_splits(annotations)
+    manifest = manifest_rows(*usable, params.splits, told)
     seed, refused_seed = seed_rows(tags, {uri: findings[uri, False] for uri in tags})
     reasons = _why_absent(files, quarantine, manifest)
     annotated, refused_rows = read_annotations(annotations, manifest, reasons, params.annotation_chars)
-    quarantine = _unique([*refused, *quarantine, *refused_seed, *refused_rows])
+    quarantine = _unique([*refused, *quarantine, *refused_seed, *refused_rows, *untold])
     _report(len(keys), decoded, manifest, annotated, seed, quarantine)
     return Result(manifest, quarantine, annotated, seed, decoded)
 

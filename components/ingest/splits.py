@@ -43,7 +43,12 @@ class Groups:
         return list(groups.values())
 
 
-def assign(clips: Sequence[Mapping[str, Any]], same_sound: Iterable[tuple[int, int]], splits: Splits) -> list[str]:
+def assign(
+    clips: Sequence[Mapping[str, Any]],
+    same_sound: Iterable[tuple[int, int]],
+    splits: Splits,
+    told: Sequence[str | None] = (),
+) -> list[str]:
     """Return the split of each clip.
 
     Clips with a common video_id, track_id or artist_id, or with the same sound, form a group. A group's
@@ -51,10 +56,15 @@ def assign(clips: Sequence[Mapping[str, Any]], same_sound: Iterable[tuple[int, i
     only approach the shares. The name is the smallest of the given artist ids, else track ids, else video
     ids, else file digests, so a new clip of a known artist does not move that artist's group either.
 
+    Where the descriptions tell a split, as a published test set does, the group takes it; of several the
+    one furthest from training. Published sets rarely tell a val split, so what is told to be ``train`` is
+    drawn to train or val by their shares, and never to test.
+
     Args:
         clips: mappings with video_id, track_id, artist_id (None where unknown) and sha256.
         same_sound: pairs of indices.
         splits: shares and seed.
+        told: the split that was told of each clip, None where none was; empty where of no clip.
     """
     groups = Groups(len(clips))
     for key in ("video_id", "track_id", "artist_id"):
@@ -63,7 +73,11 @@ def assign(clips: Sequence[Mapping[str, Any]], same_sound: Iterable[tuple[int, i
         groups.join(one, other)
     result = [""] * len(clips)
     for members in groups.members():
-        split = _draw(_name([clips[i] for i in members]), splits)
+        known = {told[i] for i in members} if told else set()
+        share = _share(_name([clips[i] for i in members]), splits)
+        split = next((split for split in ("test", "val") if split in known), None) or _draw(
+            share * (splits.train + splits.val) if "train" in known else share, splits
+        )
         for i in members:
             result[i] = split
     return result
@@ -95,9 +109,13 @@ def _name(group: list[Mapping[str, Any]]) -> str:
     return f"sha256={min(str(clip['sha256']) for clip in group)}"
 
 
-def _draw(name: str, splits: Splits) -> str:
+def _share(name: str, splits: Splits) -> float:
+    """Return a number from 0 to 1, read off a seeded hash of a group's name."""
     digest = hashlib.sha256(f"{splits.seed}:{name}".encode()).digest()
-    share = int.from_bytes(digest[:8]) / 2**64
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def _draw(share: float, splits: Splits) -> str:
     if share < splits.train:
         return "train"
     return "val" if share < splits.train + splits.val else "test"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.hub import folder_digest, load, load_model, load_part, model_folder
 from components.modalities import TAG_GROUPS
 from components.tagging.audio import settle
-from components.tagging.hub import folder_digest, load, load_model, load_part, model_folder
 from components.tagging.params import ClapParams
 from components.tagging.vocabulary import read_labels, spoken
 from components.taxonomy import Taxonomy

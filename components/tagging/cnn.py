@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.hub import file_digest
 from components.tagging.audio import settle
 from components.tagging.frontend import RATE_HZ
 from components.tagging.nets import WINDOW_S, build_net
 from components.tagging.params import CnnParams
 from components.tagging.vocabulary import read_labels
-from components.tagging.weights import file_digest, read_state
+from components.tagging.weights import read_state
 
 
 class Cnn:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.hub import folder_digest, load, load_model, load_part, model_folder
 from components.tagging.audio import settle
-from components.tagging.hub import folder_digest, load, load_model, load_part, model_folder
 from components.tagging.params import HfParams
 
 _ACTIVATIONS = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax"}

@@ -1,6 +1,5 @@
 """Weights of the user's: read as plain tensors, hashed, never run."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,3 @@ def read_state(path: Path) -> dict[str, Any]:
     if bad:
         raise ValueError(f"{path}: {bad[0]} has values that are not finite numbers")
     return {str(name): value for name, value in state.items()}
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

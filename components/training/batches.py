@@ -1,67 +1,169 @@
-"""One training batch, a function of (section, step) alone."""
+"""One training batch, a function of (section, step) alone, and this process's part of it.
+
+Draws are made for the whole batch and then cut, so that any number of processes sees the same data.
+Shapes: B samples of the whole batch, P of this process's part, N gathered, S segments, D feature dims.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.encoder.model import Arrays, Batch
+from components.encoder.model import Batch
+from components.encoder.model import Features as Values
+from components.encoder.pairs import Identities
+from components.encoder.standardise import Standardise
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
-from components.training.data import Clips, Features, Texts
+from components.store import FeatureStore
+from components.training.data import Clips, Features
 from components.training.draws import batch_rows, draws
 from components.training.params import TrainingSection
 
-
-def make_batch(
-    features: Features, clips: Clips, section: TrainingSection, batch: int, step: int, device: torch.device
-) -> tuple[Batch, Tensor]:
-    """Return the features of a step, dropout of modalities and segments done, and its tracks (B,)."""
-    rows = batch_rows(section.seed, step, len(clips), batch)
-    ids = [clips.ids[row] for row in rows]
-    human = draws(section.seed, "text", step).random(batch) < section.human_text
-    (video, seen), (music, heard) = _trim(features.video.gather(ids)), _trim(features.music.gather(ids))
-    text, read = Texts(features.captions, features.annotations).gather(ids, human)
-    chance = draws(section.seed, "segments", step)
-    seen, heard = (drop_segments(mask, section.segment_dropout, chance) for mask in (seen, heard))
-    seen, read = drop_modalities(seen, read, section, draws(section.seed, "modality", step).random(batch))
-
-    arrays: dict[Modality, Arrays] = {VIDEO: (video, seen), TEXT: (text, read), MUSIC: (music, heard)}
-    if section.mixup > 0:
-        arrays = blend(arrays, section.mixup, draws(section.seed, "mixup", step))
-
-    def put(array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
-    return {m: (put(values), put(mask)) for m, (values, mask) in arrays.items()}, put(clips.tracks[rows])
+Masks = dict[Modality, NDArray[np.bool_]]
+Lengths = dict[Modality, NDArray[np.int64]]
+Halves = dict[Modality, NDArray[np.float16]]
 
 
-def blend(arrays: dict[Modality, Arrays], concentration: float, chance: np.random.Generator) -> dict[Modality, Arrays]:
-    """Mix each sample with another of the batch by one share for all its modalities (mixup, ICLR 2018).
+@dataclass(frozen=True)
+class Parcel:
+    """A part of a batch in the host's memory, as the feature stores hold it.
 
-    A blend of two clips' videos belongs to the same blend of their music. The share is at least a
-    half, so the sample keeps its identity; where the other has no such segment it stays as it is.
+    Attributes:
+        values: (N, S, D) float16 per modality: this part's samples first, then partners of the mixing.
+        masks: (N, S) True where a segment is shown.
+        heard: (N,) valid segments of the music, shown or not.
+        tracks: (P,) as in ``Clips``.
+        artists: (P,) as in ``Clips``.
+        partners: (P,) which of N each sample is mixed with; None without mixing.
+        share: (P, 1, 1) the sample's own share in the mix.
+    """
+
+    values: dict[Modality, Tensor]
+    masks: dict[Modality, Tensor]
+    heard: Tensor
+    tracks: Tensor
+    artists: Tensor
+    partners: Tensor | None
+    share: Tensor | None
+
+
+class Batches:
+    """The batches of a run, cut to one process's part."""
+
+    def __init__(
+        self, features: Features, clips: Clips, section: TrainingSection, batch: int, part: slice, pinned: bool = False
+    ) -> None:
+        self._features, self._clips, self._section = features, clips, section
+        self._batch, self._part, self._pinned = batch, part, pinned
+        self._stores: dict[Modality, FeatureStore] = {VIDEO: features.video, MUSIC: features.music}
+        self._rows = {m: store.rows_of(clips.ids) for m, store in self._stores.items()}
+
+    def parcel(self, step: int) -> Parcel:
+        """Return the part of a step's batch: chosen, dropped, gathered; nothing computed on values."""
+        section, size = self._section, self._batch
+        rows = batch_rows(section.seed, step, len(self._clips), size)
+        human = draws(section.seed, "text", step).random(size) < section.human_text
+        lengths: Lengths = {m: store.segments[self._rows[m][rows]] for m, store in self._stores.items()}
+        lengths[TEXT] = self._clips.texts.lengths(rows, human)
+        masks = self._masks(lengths, step)
+
+        share, partners, needed = None, None, np.arange(size)[self._part]
+        if section.mixup > 0:
+            share, other = mixing(size, section.mixup, draws(section.seed, "mixup", step))
+            share, other = share[self._part], other[self._part]
+            own = np.full(size, -1)
+            own[needed] = np.arange(len(needed))
+            strangers = other[own[other] < 0]  # of other processes' parts; partners are all different
+            own[strangers] = len(needed) + np.arange(len(strangers))
+            needed, partners = np.concatenate([needed, strangers]), own[other]
+
+        values: Halves = {m: store.take(self._rows[m][rows[needed]])[0] for m, store in self._stores.items()}
+        values[TEXT] = self._clips.texts.take(rows[needed], human[needed])
+        mine = rows[self._part]
+        return Parcel(
+            {m: self._tensor(array[:, : masks[m].shape[1]]) for m, array in values.items()},
+            {m: self._tensor(mask[needed]) for m, mask in masks.items()},
+            self._tensor(lengths[MUSIC][needed]),
+            self._tensor(self._clips.tracks[mine]),
+            self._tensor(self._clips.artists[mine]),
+            None if partners is None else self._tensor(partners),
+            None if share is None else self._tensor(share[:, None, None]),
+        )
+
+    def _masks(self, lengths: Lengths, step: int) -> Masks:
+        """Return what is shown of each sample, (B, S): S is the batch's longest, not the store's."""
+        section = self._section
+        masks: Masks = {m: np.arange(max(1, n.max())) < n[:, None] for m, n in lengths.items()}
+        chance = draws(section.seed, "segments", step)
+        for modality in (VIDEO, MUSIC):
+            masks[modality] = drop_segments(masks[modality], section.segment_dropout, chance)
+        chosen = draws(section.seed, "modality", step).random(self._batch)
+        masks[VIDEO], masks[TEXT] = drop_modalities(masks[VIDEO], masks[TEXT], section, chosen)
+        return masks
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor.pin_memory() if self._pinned else tensor
+
+
+def on_device(parcel: Parcel, device: torch.device, like: Standardise | None = None) -> tuple[Batch, Identities]:
+    """Return features and identities on the device: sent as float16, widened and mixed there.
 
     Args:
-        arrays: features (B, S, D) and masks (B, S) per modality.
+        parcel: the part of a batch.
+        device: where to.
+        like: the standardisation of music, where the objective asks how alike samples sound.
+    """
+
+    def send(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    batch: dict[Modality, Values] = {m: (send(v).float(), send(parcel.masks[m])) for m, v in parcel.values.items()}
+    tracks, artists = send(parcel.tracks), send(parcel.artists)
+    sound = None
+    if like is not None:
+        count = len(tracks)
+        whole = batch[MUSIC][0][:count].sum(dim=1) / send(parcel.heard)[:count, None]  # padding is zero in a store
+        sound = (whole - like.mean) * like.scale
+    if parcel.partners is not None and parcel.share is not None:
+        batch = blend(batch, send(parcel.share), send(parcel.partners))
+    return batch, Identities(tracks, artists, sound)
+
+
+def mixing(
+    batch: int, concentration: float, chance: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return each sample's own share (B,), at least a half, and its partner (B,), a permutation.
+
+    Args:
+        batch: B.
         concentration: both parameters of the Beta distribution of the share.
         chance: the draws.
     """
-    batch = len(arrays[MUSIC][1])
     drawn = chance.beta(concentration, concentration, batch)
-    share = np.maximum(drawn, 1.0 - drawn).astype(np.float32)[:, None, None]
-    other = chance.permutation(batch)
-    blended: dict[Modality, Arrays] = {}
-    for modality, (values, mask) in arrays.items():
-        both = (mask & mask[other])[:, :, None]
-        blended[modality] = (np.where(both, share * values + (1 - share) * values[other], values), mask)
+    return np.maximum(drawn, 1.0 - drawn).astype(np.float32), chance.permutation(batch)
+
+
+def blend(batch: Batch, share: Tensor, partners: Tensor) -> dict[Modality, Values]:
+    """Mix each sample with its partner by one share for all its modalities (mixup, ICLR 2018).
+
+    A blend of two clips' videos belongs to the same blend of their music. The share is at least a
+    half, so the sample keeps its identity; where the partner has no such segment it stays as it is.
+
+    Args:
+        batch: features (N, S, D) and masks (N, S) per modality.
+        share: (P, 1, 1).
+        partners: (P,) into N.
+    """
+    count = len(partners)
+    blended: dict[Modality, Values] = {}
+    for modality, (values, mask) in batch.items():
+        own, shown = values[:count], mask[:count]
+        both = (shown & mask[partners])[:, :, None]
+        blended[modality] = (torch.where(both, share * own + (1 - share) * values[partners], own), shown)
     return blended
-
-
-def _trim(arrays: Arrays) -> Arrays:
-    """Cut the segments that no sample of the batch has: a store is as long as its longest clip."""
-    values, mask = arrays
-    longest = int(mask.sum(axis=1).max())
-    return values[:, :longest], mask[:, :longest]
 
 
 def drop_segments(mask: NDArray[np.bool_], probability: float, chance: np.random.Generator) -> NDArray[np.bool_]:

@@ -17,14 +17,17 @@ _STREAM: Final[dict[Purpose, int]] = {
 }
 
 
-def draws(seed: int, purpose: Purpose, step: int) -> np.random.Generator:
-    """Return the generator of one purpose at one step (counter-based: Philox)."""
-    return np.random.Generator(np.random.Philox(key=[seed, _STREAM[purpose]], counter=[0, 0, 0, step]))
+def draws(seed: int, purpose: Purpose, step: int, place: int = 0) -> np.random.Generator:
+    """Return the generator of one purpose at one step (counter-based: Philox).
+
+    ``place`` tells the parts of a step's batch apart: the number of its first sample.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, _STREAM[purpose]], counter=[0, 0, place, step]))
 
 
-def torch_seed(seed: int, purpose: Purpose, step: int) -> int:
+def torch_seed(seed: int, purpose: Purpose, step: int, place: int = 0) -> int:
     """Return a seed for torch, from the same address."""
-    return int(draws(seed, purpose, step).integers(2**63))
+    return int(draws(seed, purpose, step, place).integers(2**63))
 
 
 def batch_rows(seed: int, step: int, clips: int, batch: int) -> np.ndarray:

@@ -11,16 +11,18 @@ import pyarrow as pa
 import torch
 
 from components import stage, tables
-from components.encoder.device import settle
 from components.encoder.model import TrimodalModel
 from components.encoder.params import EncoderSection
-from components.modalities import MODALITIES
+from components.encoder.serialise import save_model
+from components.modalities import MODALITIES, Modality
 from components.training.checkpoint import Checkpoints, identity
 from components.training.data import Clips, Features
 from components.training.draws import torch_seed
 from components.training.loop import Outcome, fit
 from components.training.params import TrainingSection
+from components.training.speed import Speed
 from components.training.statistics import standardise_inputs
+from components.training.world import World
 
 HISTORY = pa.schema(
     [
@@ -30,22 +32,44 @@ HISTORY = pa.schema(
     ]
 )
 
+# A run may go on with other values of these; the checkpoint keeps which held when.
+HOW_WORK_IS_CUT = {"processes", "restarts", "chunk"}
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted model, the history as rows, the summary, and the checkpoints to remove once all is written."""
+    """A fitted model and its record.
+
+    Attributes:
+        model: with the best weights, the same in every process.
+        digests: the extractor digest of each modality's features.
+        history: rows of the table.
+        summary: what repeats when the run is repeated.
+        speed: what does not.
+        checkpoints: to be removed once all is written.
+        world: the processes of the run.
+    """
 
     model: TrimodalModel
+    digests: dict[Modality, str]
     history: list[dict[str, Any]]
     summary: dict[str, Any]
+    speed: Speed
     checkpoints: Checkpoints
+    world: World
 
-    def write_record(self, history: Path, summary: Path) -> None:
-        """Write the history as a table in long form and the summary as JSON."""
-        tables.write_rows(history, self.history, HISTORY, sort_by=("step", "name"))
-        stage.write_json(summary, self.summary)
+    def write(self, model: Path, history: Path, summary: Path, speed: Path) -> None:
+        """Write the outputs, once for all processes, and part from these."""
+        if self.world.first:
+            with stage.atomic_folder(model) as folder:
+                save_model(folder, self.model, self.digests)
+            tables.write_rows(history, self.history, HISTORY, sort_by=("step", "name"))
+            stage.write_json(summary, self.summary)
+            self.speed.write(speed)
+            self.checkpoints.remove()
+        self.world.leave()
 
 
 def train(
@@ -58,19 +82,21 @@ def train(
     """Fit the model of section ``encoder``; ``folder`` holds the checkpoint of an unfinished run.
 
     Raises:
-        ValueError: too few clips, or the loss diverged.
+        ValueError: too few clips or all of one track, a pickled checkpoint, too little memory, or the loss diverged.
     """
+    world = World.join(section.threads)
     clips = features.clips(manifest, "train", section.least_train_clips)
     val = features.clips(manifest, "val", section.least_val_clips)
-    device = settle(section.threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(section.seed, "weights", 0))
         model = TrimodalModel(encoder, {m: features.store(m).spec["dims"] for m in MODALITIES})
     standardise_inputs(model, features, clips, human_text=section.human_text > 0)
-    saved = Checkpoints(folder, _bound_to(features, encoder, section, clips, val, device))
-    outcome = fit(model.to(device), features, clips, val, section, saved)
-    rows = [{"step": step, "name": name, "value": value} for step, name, value in outcome.history]
-    return Trained(model, rows, _summary(outcome, model, features, clips, val, section, device), saved)
+    saved = Checkpoints(folder, _bound_to(features, encoder, section, clips, val, world.device))
+    outcome = fit(model.to(world.device), features, clips, val, section, saved, world)
+    rows = [{"step": step, "name": name, "value": value} for step, name, value in outcome.progress.history]
+    summary = _summary(outcome, model, features, clips, val, section, world.device)
+    digests = {m: features.store(m).digest for m in MODALITIES}
+    return Trained(model, digests, rows, summary, outcome.speed, saved, world)
 
 
 def _bound_to(
@@ -84,23 +110,27 @@ def _bound_to(
     stores = (features.video, features.music, features.captions, features.annotations)
     # spec.json holds the checksums of the shards, the index which row is whose.
     contents = [(store.folder / name).read_bytes() for store in stores for name in ("spec.json", "index.parquet")]
-    splits: list[str | bytes] = [*clips.ids, "", *val.ids, clips.tracks.tobytes(), val.tracks.tobytes()]
+    numbers = [array.tobytes() for split in (clips, val) for array in (split.tracks, split.artists)]
+    splits: list[str | bytes] = [*clips.ids, "", *val.ids, *numbers]
     computer = [torch.__version__, device.type]
-    return identity([encoder.model_dump_json(), section.model_dump_json(), *computer, *splits, *contents])
+    shape = section.model_dump_json(exclude=HOW_WORK_IS_CUT)
+    return identity([encoder.model_dump_json(), shape, *computer, *splits, *contents])
 
 
 def _summary(
     outcome: Outcome, model: TrimodalModel, features: Features, clips: Clips, val: Clips,
     section: TrainingSection, device: torch.device,
 ) -> dict[str, Any]:  # fmt: skip
-    at_best = {row[1]: row[2] for row in outcome.history if row[0] == outcome.best_step}
+    progress = outcome.progress
+    at_best = {row[1]: row[2] for row in progress.history if row[0] == progress.best_step}
     weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in model.parameters()))
     return {
-        "best_step": outcome.best_step,
-        "last_step": outcome.last_step,
+        "best_step": progress.best_step,
+        "last_step": progress.step,
         "stopped_because": outcome.stopped_because,
         "at_best_step": at_best,
         "batch": outcome.batch,
+        "cut": [{"from_step": step, "processes": n, "chunk": chunk} for step, n, chunk in progress.cuts],
         "device": device.type,
         "seed": section.seed,
         "parameters": sum(p.numel() for p in model.parameters()),

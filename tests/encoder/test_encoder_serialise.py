@@ -13,13 +13,9 @@ from components.encoder.params import EncoderSection
 from components.encoder.serialise import CONFIG, WEIGHTS, load_model, save_model
 from components.modalities import MUSIC, TEXT, VIDEO
 
-SECTION = EncoderSection.model_validate(
-    {
-        "width": 16, "layers": 1, "heads": 2, "feedforward": 32, "embedding_dims": 12, "dropout": 0.1,
-        "input_dropout": 0.1, "input_noise": 0.1, "input_limit": 5.0, "fusion": {"kind": "transformer", "layers": 1},
-        "loss": {"kind": "infonce", "initial_temperature": 0.1, "lowest_temperature": 0.01},
-    }
-)  # fmt: skip
+from .sections import PLAIN
+
+SECTION = EncoderSection.model_validate(PLAIN)
 SPECS = {VIDEO: "v" * 64, TEXT: "t" * 64, MUSIC: "m" * 64}
 
 

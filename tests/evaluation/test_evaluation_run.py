@@ -27,13 +27,10 @@ from components.modalities import MODALITIES, MUSIC, VIDEO
 from components.settings import ParamsError, parse_section
 from components.store import FeatureStore
 from components.training.run import HISTORY
+from tests.evaluation.planted import SECTION, section
 from tests.training.corpus_look_alike import PARAMS, write_corpus
 
 ROOT = Path(__file__).parents[2]
-
-
-def section(**changes: Any) -> EvaluationSection:
-    return EvaluationSection.model_validate(PARAMS["evaluation"] | changes)
 
 
 def open_stores(root: Path) -> tuple[dict[Any, FeatureStore], FeatureStore]:
@@ -69,10 +66,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
 
 
 def stage(root: Path, out: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    (cwd / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (cwd / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"evaluation": SECTION}))
     paths = {
         "manifest": root / "manifest.parquet", "video": root / "features/video", "music": root / "features/music",
-        "text": root / "features/text", "annotations": root / "features/annotations", "model": root / "model",
+        "text": root / "features/text", "annotations": root / "features/annotations", "tags": root / "tags.parquet", "model": root / "model",
         "history": root / "history.parquet", "truth": root / "truth.parquet", "metrics": out / "metrics.json",
         "ranks": out / "ranks.parquet", "plots": out / "plots",
     }  # fmt: skip
@@ -96,8 +93,8 @@ def test_the_stage_writes_everything_and_the_same_bytes_again(
     assert "pool 16 clips (text: annotation), chance R@10 0.625" in done.stdout
     assert stage(root, second, tmp_path).returncode == 0
     names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
-    plots = ["plots/recall_bars.png", "plots/recall_curves.png", "plots/training_curves.png"]
-    assert names == ["metrics.json", *plots, "ranks.parquet"]
+    plots = ["counterfactual", "guidance", "recall_bars", "recall_curves", "slices", "training_curves"]
+    assert names == ["metrics.json", *(f"plots/{name}.png" for name in plots), "ranks.parquet"]
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -117,7 +114,16 @@ def test_the_stage_writes_everything_and_the_same_bytes_again(
     assert metrics["ratio_to_oracle"]["video"]["R@10"] == pytest.approx(mine / limit)
 
     rows = tables.read_rows(first / "ranks.parquet", RANKS)
-    assert len(rows) == 2 * 2 * 3 * 16
+    assert len(rows) == (2 * 2 * 3 + 3) * 16  # and the counterfactual, and captions with and without video
+    exchanged = [row for row in rows if row["mode"] == "counterfactual"]
+    assert all(row["donor_clip_id"] != row["clip_id"] for row in exchanged)
+    assert np.mean([row["donor_rank"] < row["donor_rank_by_video"] for row in exchanged]) == pytest.approx(
+        metrics["counterfactual"]["rises"]["value"]
+    )
+    assert set(metrics["counterfactual"]["oracle"]) == {"own", "donor"}
+    assert [row["weight"] for row in metrics["guidance"]] == SECTION["guidance"]
+    assert {row["by"] for row in metrics["slices"]} == {"genre", "mood", "length", "text"}
+    assert set(metrics["graded"]) == set(metrics["hubness"]) == {"video", "text", "video+text", "chance"}
     chosen = [r for r in rows if (r["level"], r["direction"], r["mode"]) == ("track", "video_to_music", "video+text")]
     assert len({row["clip_id"] for row in chosen}) == 16
     recall = np.mean([row["rank"] <= 5 for row in chosen])
@@ -150,19 +156,6 @@ def test_pool_is_the_annotated_test_clips_then_the_captioned_then_all(
     report = evaluate(untrained(stores), manifest, stores, annotations, None, section()).report
     assert report["pool"]["text_source"] == "none"
     assert list(report["track"]["video_to_music"]) == ["video"]
-
-
-def test_pool_size_draws_a_seeded_subset(
-    corpus: tuple[Path, list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
-) -> None:
-    root, manifest = corpus
-    chosen = choose_pool(manifest, *open_stores(root), section(pool_size=9))
-    assert len(chosen) == len(set(chosen.ids)) == 9
-    assert chosen.ids == choose_pool(manifest, *open_stores(root), section(pool_size=9)).ids == sorted(chosen.ids)
-    assert chosen.ids != choose_pool(manifest, *open_stores(root), section(pool_size=9, seed=6)).ids
-    with caplog.at_level(logging.INFO):
-        assert len(choose_pool(manifest, *open_stores(root), section(pool_size=500))) == 16
-    assert "pool_size 500 is more than the 16 test clips; using all" in caplog.text
 
 
 def test_too_few_test_clips_are_refused_with_the_counts(corpus: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -236,5 +229,5 @@ def test_single_segments_are_the_middle_and_the_music_at_that_place(tmp_path: Pa
 )
 def test_wrong_params_name_the_key(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamsError) as error:
-        parse_section(EvaluationSection, "evaluation", {"evaluation": PARAMS["evaluation"] | changes})
+        parse_section(EvaluationSection, "evaluation", {"evaluation": SECTION | changes})
     assert message in str(error.value)

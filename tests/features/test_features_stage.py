@@ -122,7 +122,7 @@ def test_whole_segments_tile_the_clip() -> None:
         (("music", "hop"), 2048, "music.hop: must not exceed music.window"),
         (("text", "char_ngram_min"), 6, "text.char_ngram_min: must not exceed"),
         (("video", "stills_per_s"), 10.1, "features.video.stills_per_s"),
-        (("kind",), "hf", "features: input tag 'hf'"),
+        (("kind",), "clip", "features: input tag 'clip'"),
         (("segments",), 3, "features.segments: unknown key"),
     ],
 )

@@ -12,11 +12,17 @@ SIZES = {"train": 48, "val": 12, "test": 16}
 PARAMS: dict[str, dict[str, Any]] = {
     "encoder": {
         "width": 16, "layers": 1, "heads": 2, "feedforward": 32, "embedding_dims": 16, "dropout": 0.1,
-        "input_dropout": 0.1, "input_noise": 0.1, "input_limit": 5.0, "fusion": {"kind": "transformer", "layers": 1},
-        "loss": {"kind": "infonce", "initial_temperature": 0.1, "lowest_temperature": 0.01},
+        "input_dropout": 0.1, "input_noise": 0.1, "input_limit": 5.0,
+        "positions": {"kind": "sinusoidal"}, "pooling": "mean", "fusion": {"kind": "pooled-transformer", "layers": 1},
+        "loss": {
+            "kind": "infonce", "initial_temperature": 0.1, "lowest_temperature": 0.01, "hard_negatives": 0.0,
+            "terms": {"fused-music": 1.0, "video-music": 0.0, "text-music": 0.0, "video-text": 0.0},
+            "mask": {"same_track": True, "same_artist": False, "near_duplicates": None}, "stream_rows": None,
+        },
     },
     "training": {
-        "seed": 5, "threads": 1, "steps": 60, "warmup_steps": 5, "batch": 16, "learning_rate": 0.003,
+        "seed": 5, "threads": 1, "processes": 1, "restarts": 0, "steps": 60, "warmup_steps": 5, "batch": 16,
+        "chunk": None, "precision": "auto", "compile": False, "learning_rate": 0.003,
         "weight_decay": 0.01, "gradient_clip": 1.0, "text_dropout": 0.3, "video_dropout": 0.1, "segment_dropout": 0.1,
         "mixup": 1.0,
         "human_text": 0.5, "validate_every": 10, "patience": 100, "least_train_clips": 8, "least_val_clips": 2,

@@ -9,14 +9,16 @@ import torch
 
 from components.encoder.model import TrimodalModel
 from components.encoder.params import EncoderSection
+from components.encoder.standardise import Standardise
 from components.modalities import MODALITIES, MUSIC, TEXT
 from components.settings import ParamsError, parse_section
 from components.store import FeatureStore
-from components.training.batches import blend, drop_modalities, drop_segments, make_batch
-from components.training.data import Features, Texts
+from components.training.batches import Batches, blend, drop_modalities, drop_segments, on_device
+from components.training.data import Features
 from components.training.draws import batch_rows, draws
 from components.training.loop import learning_rate
 from components.training.params import TrainingSection
+from components.training.prefetch import ahead
 from components.training.statistics import standardise_inputs
 from tests.training.corpus_look_alike import PARAMS, write_corpus
 
@@ -68,36 +70,32 @@ def test_modalities_are_dropped_at_their_rates_and_never_both() -> None:
     assert 1 - read[1::2, 0].mean() == pytest.approx(0.3, abs=0.02)
 
 
-def test_blend_mixes_every_modality_by_one_share_of_at_least_a_half() -> None:
-    batch = 8
-    own = np.arange(batch, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
-    mask = np.ones((batch, 2), bool)
-    heard = mask.copy()
-    heard[5] = False  # nothing to mix clip 5's music with, nor into another's
-    music, video = own + 100, own * 10
-    given = {"music": (music, heard), "video": (video, mask)}
-    mixed = blend(given, 1.0, draws(1, "mixup", 3))  # type: ignore[arg-type]
-    other = draws(1, "mixup", 3)
-    other.beta(1.0, 1.0, batch)
-    partner = other.permutation(batch)
-    for clip in range(batch):
-        at = mixed["video"][0][clip, 0, 0] / 10  # between the clip and its partner, nearer to the clip
-        assert abs(at - clip) <= abs(clip - partner[clip]) / 2 + 1e-5
-        expected = clip + 100 if 5 in (clip, partner[clip]) else at + 100
-        np.testing.assert_allclose(mixed["music"][0][clip], expected, rtol=1e-5)
-    np.testing.assert_array_equal(mixed["music"][1], heard)
+def test_blend_mixes_every_modality_by_one_share_and_leaves_what_the_partner_lacks() -> None:
+    own = torch.arange(4.0)[:, None, None] * torch.ones(1, 2, 3)
+    mask = torch.ones(4, 2, dtype=torch.bool)
+    heard = mask.clone()
+    heard[2] = False  # nothing to mix clip 2's music with, nor into another's
+    share, partners = torch.tensor([0.75, 0.5, 0.9])[:, None, None], torch.tensor([3, 2, 0])
+    mixed = blend({"music": (own + 100, heard), "video": (own * 10, mask)}, share, partners)
+    # Clips 0, 1, 2 with partners 3, 2, 0; the fourth is a partner only.
+    expected = torch.tensor([0.25 * 30, 0.5 * 10 + 0.5 * 20, 0.9 * 20])
+    torch.testing.assert_close(mixed["video"][0][:, 0, 0], expected)
+    torch.testing.assert_close(mixed["music"][0][:, 1, 2], torch.tensor([0.75 * 100 + 0.25 * 103, 101.0, 102.0]))
+    assert torch.equal(mixed["music"][1], heard[:3])
 
 
 def test_texts_prefer_what_is_asked_for(features: tuple[Features, list[dict[str, Any]]]) -> None:
-    stores, _ = features
-    texts = Texts(stores.captions, stores.annotations)
-    ids = ["clip-0000", "clip-0001", "clip-0040"]  # the last has no annotation
+    stores, manifest = features
+    clips = stores.clips(manifest, "train", 2)
+    at = np.array([0, 1, 40])  # the last has no annotation
+    ids = [clips.ids[n] for n in at]
     captions, annotations = stores.captions.gather(ids)[0], stores.annotations.gather(ids[:2])[0]
-    values, mask = texts.gather(ids)
+    values, mask = clips.texts.gather(ids)
     assert mask.all()
     np.testing.assert_array_equal(values, np.concatenate([annotations, captions[2:]]))
-    values, _ = texts.gather(ids, np.array([False, True, True]))
-    np.testing.assert_array_equal(values, np.stack([captions[0], annotations[1], captions[2]]))
+    human = np.array([False, True, True])
+    np.testing.assert_array_equal(clips.texts.take(at, human), np.stack([captions[0], annotations[1], captions[2]]))
+    assert clips.texts.lengths(at, human).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("human_text", "same_as"), [(0.0, "captions"), (1.0, "annotations")])
@@ -107,12 +105,52 @@ def test_a_batch_shows_the_text_that_human_text_says(
     stores, manifest = features
     chosen = section(human_text=human_text, text_dropout=0.0, video_dropout=0.0, mixup=0.0)
     clips = stores.clips(manifest, "train", 2)
-    given, _ = make_batch(stores, clips, chosen, 16, 0, torch.device("cpu"))
+    given, _ = on_device(Batches(stores, clips, chosen, 16, slice(0, 16)).parcel(0), torch.device("cpu"))
     ids = [clips.ids[row] for row in batch_rows(chosen.seed, 0, len(clips), 16)]
     told = [clip for clip in ids if clip in stores.annotations]
     expected = getattr(stores, same_as).gather(told)[0]
     rows = [ids.index(clip) for clip in told]
     np.testing.assert_array_equal(given[TEXT][0][rows].numpy(), expected)
+
+
+def test_parts_of_a_batch_make_up_the_whole_to_the_last_bit(
+    features: tuple[Features, list[dict[str, Any]]],
+) -> None:
+    stores, manifest = features
+    clips = stores.clips(manifest, "train", 2)
+    like = Standardise(10, 5.0)
+    like.set(torch.arange(10.0), torch.full((10,), 2.0))
+
+    def given(part: slice, step: int) -> Any:
+        parcel = Batches(stores, clips, section(mixup=1.0), 12, part).parcel(step)
+        return on_device(parcel, torch.device("cpu"), like)
+
+    for step in range(3):
+        whole, same = given(slice(0, 12), step)
+        parts = [given(slice(start, start + 4), step) for start in (0, 4, 8)]
+        for modality in MODALITIES:
+            for side in (0, 1):
+                assert torch.equal(torch.cat([batch[modality][side] for batch, _ in parts]), whole[modality][side])
+        for name in ("tracks", "artists", "sound"):
+            assert torch.equal(torch.cat([getattr(of, name) for _, of in parts]), getattr(same, name))
+        ids = [clips.ids[row] for row in batch_rows(5, step, len(clips), 12)]
+        values, mask = stores.music.gather(ids)
+        mean = torch.from_numpy(values.sum(axis=1) / mask.sum(axis=1, keepdims=True)).float()
+        torch.testing.assert_close(same.sound, (mean - torch.arange(10.0)) / 2.0)
+
+
+def test_the_next_is_made_ahead_in_order_and_an_error_comes_where_it_belongs() -> None:
+    def make(step: int) -> int:
+        if step == 3:
+            raise ValueError("no third")
+        return step * step
+
+    seen = []
+    with pytest.raises(ValueError, match="no third"):
+        for step, made in ahead(make, range(5)):
+            seen.append((step, made))
+    assert seen == [(0, 0), (1, 1), (2, 4)]
+    assert list(ahead(make, [])) == []
 
 
 def test_schedule_rises_then_falls_to_zero() -> None:
@@ -141,6 +179,8 @@ def test_inputs_are_standardised_over_the_train_clips(features: tuple[Features, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"batch": 10, "processes": 4}, "batch 10 must be a multiple of processes 4"),
+        ({"precision": "float16"}, "training.precision"),
         ({"warmup_steps": 60}, "warmup_steps 60 must be below steps 60"),
         ({"text_dropout": 0.8, "video_dropout": 0.3}, "text_dropout 0.8 + video_dropout 0.3 exceed 1"),
         ({"human_text": 1.5}, "training.human_text"),

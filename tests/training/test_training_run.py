@@ -1,5 +1,6 @@
 """Training as a whole: it learns, repeats itself, resumes exactly, and refuses what cannot work."""
 
+import json
 import logging
 import os
 import signal
@@ -10,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from components.encoder.params import EncoderSection
 from components.store import FeatureStore
-from components.training import loop
+from components.training import launch, loop
 from components.training.checkpoint import FILE, Checkpoints
 from components.training.data import Features
 from components.training.params import TrainingSection
 from components.training.run import Trained, train
+from components.training.validation import MONITORED
 from tests.training.corpus_look_alike import PARAMS, write_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +67,7 @@ def test_history_and_summary_hold_only_what_repeats(undisturbed: Trained) -> Non
     names = {row["name"] for row in undisturbed.history}
     modes = ("video", "text", "video+text")
     measured = {f"val/{mode}/{name}" for mode in modes for name in ("R@10", "MRR")}
-    assert names == {"loss", "temperature", "grad_norm", "lr"} | measured
+    assert names == {"loss", "loss/fused-music", "temperature", "grad_norm", "lr"} | measured
     assert undisturbed.summary["train_clips"] == {"used": 48, "captioned": 48, "annotated": 38}
     assert undisturbed.summary["stopped_because"] == "ran all steps"
 
@@ -105,69 +109,110 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     assert resumed.history == undisturbed.history
 
 
-def test_a_checkpoint_of_other_parameters_or_data_is_ignored(
-    corpus: tuple[Path, list[dict[str, Any]]], undisturbed: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_checkpoint_of_other_parameters_or_data_or_a_broken_one_is_ignored(
+    corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root, manifest = corpus
-    run(root, manifest, tmp_path, learning_rate=0.001)
+    few = {"steps": 10, "warmup_steps": 1}
+    expected = run(root, manifest, tmp_path / "other", **few).summary
+    run(root, manifest, tmp_path, **few, learning_rate=0.001)
     assert (tmp_path / FILE).is_file()
     with caplog.at_level(logging.INFO):
-        assert run(root, manifest, tmp_path).summary == undisturbed.summary
+        assert run(root, manifest, tmp_path, **few).summary == expected
     assert "belongs to other data or parameters; starting anew" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        run(root, [row for row in manifest if row["clip_id"] != "clip-0003"], tmp_path)
+        run(root, [row for row in manifest if row["clip_id"] != "clip-0003"], tmp_path, **few)
     assert "belongs to other data or parameters; starting anew" in caplog.text
     (tmp_path / FILE).write_bytes(b"half a file")
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        assert run(root, manifest, tmp_path).summary == undisturbed.summary
+        assert run(root, manifest, tmp_path, **few).summary == expected
     assert "cannot be read" in caplog.text
 
 
-def command(root: Path, out: Path) -> list[str]:
+def start(root: Path, out: Path, cwd: Path, **changes: Any) -> subprocess.Popen[bytes]:
+    """Start the stage in ``cwd``."""
     paths = {
         "manifest": root / "manifest.parquet", "video": root / "features/video", "music": root / "features/music",
         "text": root / "features/text", "annotations": root / "features/annotations", "model": out / "model",
         "history": out / "training/history.parquet", "summary": out / "training/summary.json",
-        "checkpoints": out / "checkpoints",
+        "speed": out / "speed.json", "checkpoints": out / "checkpoints",
     }  # fmt: skip
-    return [sys.executable, "-m", "components.training", *(str(p) for k, v in paths.items() for p in (f"--{k}", v))]
-
-
-def start(root: Path, out: Path, cwd: Path) -> subprocess.Popen[bytes]:
+    (cwd / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"training": PARAMS["training"] | changes}))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     return subprocess.Popen(
-        command(root, out), cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [sys.executable, "-m", "components.training", *words],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for_a_checkpoint(process: subprocess.Popen[bytes], out: Path) -> None:
+    while process.poll() is None and not (out / "checkpoints" / FILE).is_file():
+        time.sleep(0.005)
+
+
+def same_files(out: Path, trained: Trained) -> None:
+    """Compare what the stage wrote with a run in this process."""
+    whole = out.with_name("whole")
+    trained.write(whole / "model", whole / "training/history.parquet", whole / OUTPUTS[3], whole / "speed.json")
+    for name in OUTPUTS:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    assert sorted(p.name for p in out.iterdir()) == ["model", "speed.json", "training"]
 
 
 def test_kill_9_and_run_again_gives_the_same_files(corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
-    root, _ = corpus
-    params = PARAMS | {"training": PARAMS["training"] | {"steps": 400, "validate_every": 20}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-
-    undisturbed = start(root, whole, tmp_path)
-    killed = start(root, broken, tmp_path)
-    while killed.poll() is None and not (broken / "checkpoints" / FILE).is_file():
-        time.sleep(0.005)
+    root, manifest = corpus
+    out, longer = tmp_path / "broken", {"steps": 100}
+    killed = start(root, out, tmp_path, **longer)
+    wait_for_a_checkpoint(killed, out)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL, "the run ended before it could be killed"
-    assert not (broken / "model").exists()
+    assert not (out / "model").exists()
 
-    resumed = start(root, broken, tmp_path)
-    said, _ = resumed.communicate()
-    assert resumed.returncode == 0
+    resumed = start(root, out, tmp_path, **longer)
+    said, errors = resumed.communicate()
+    assert resumed.returncode == 0, errors.decode()
     assert b"resuming after step" in said
-    _, errors = undisturbed.communicate()
-    assert undisturbed.returncode == 0, errors.decode()
-    for name in OUTPUTS:
-        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
-    assert not (broken / "checkpoints").exists()
-    assert sorted(p.name for p in broken.iterdir()) == ["model", "training"]
-    assert pq.read_schema(whole / OUTPUTS[2]).names == ["step", "name", "value"]
+    same_files(out, run(root, manifest, tmp_path / "undisturbed", **longer))
+    assert pq.read_schema(out / OUTPUTS[2]).names == ["step", "name", "value"]
+    speed = json.loads((out / "speed.json").read_text())
+    assert speed.keys() == {"samples_per_s", "seconds", "peak_memory_mib", "device", "processes", "steps"}
+    assert speed["samples_per_s"] > 0 and speed["peak_memory_mib"] > 50 and speed["steps"] < 100
+
+
+def test_a_killed_worker_is_started_again_and_the_run_goes_on(
+    corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    out = tmp_path / "broken"
+    launched = start(corpus[0], out, tmp_path, processes=2, restarts=1)
+    wait_for_a_checkpoint(launched, out)
+    victim = psutil.Process(launched.pid).children()[-1]
+    victim.kill()
+    said, errors = launched.communicate()
+    assert launched.returncode == 0, errors.decode()
+    assert said.count(b"resuming after step") == 1, "rank 0 alone speaks"
+    summary = json.loads((out / "training/summary.json").read_text())
+    assert summary["last_step"] == 60
+    assert summary["cut"] == [{"from_step": 0, "processes": 2, "chunk": None}]
+    assert json.loads((out / "speed.json").read_text())["processes"] == 2
+    assert not (out / "checkpoints").exists()
+
+
+def test_what_a_worker_says_is_said_once() -> None:
+    said = launch.said(1, 1, {"message": "ValueError: training diverged at step 3: loss nan"}, 0)
+    assert said == "training diverged at step 3: loss nan"
+    said = launch.said(1, -9, "Signal 9 (SIGKILL) received by PID 12", 2)
+    assert said.startswith("training process 1 was ended by SIGKILL, training.restarts 2 used up; run again")
+    assert "failed with exit code 1 (see above)" in launch.said(0, 1, "<NONE>", 0)
+
+
+def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match=r"training\.processes 4, but this machine has 1 GPU"):
+        launch.start_workers(TrainingSection.model_validate(PARAMS["training"] | {"processes": 4}))
 
 
 def test_clips_without_features_are_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -205,31 +250,31 @@ def test_a_batch_above_the_clips_is_reduced_and_said(
 def test_patience_ends_a_run_early_and_the_best_weights_stay(
     corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = iter([0.3, 0.5, 0.4, 0.5, 0.2, 0.9])
+    values = iter([(0.3, 0.9), (0.5, 0.4), (0.4, 0.9), (0.5, 0.4), (0.5, 0.3), (0.9, 0.9)])
     kept: list[torch.Tensor] = []
 
     def judged(model: Any, *_: Any) -> dict[str, float]:
         kept.append(model.query_head.weight.detach().clone())
-        return {"val/video+text/MRR": next(values)}
+        return dict(zip(MONITORED, next(values), strict=True))
 
     monkeypatch.setattr(loop, "validate", judged)
     trained = run(*corpus, tmp_path, patience=3)
     assert (trained.summary["best_step"], trained.summary["last_step"]) == (20, 50)
-    assert trained.summary["stopped_because"] == "val MRR has not risen for 3 validations"
+    assert trained.summary["stopped_because"] == "val R@10 has not risen for 3 validations"
     assert torch.equal(trained.model.query_head.weight, kept[1])
 
 
 def test_a_diverged_loss_is_said_plainly(
     corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = loop.make_batch
+    send = loop.on_device
 
     def poisoned(*args: Any) -> Any:
-        given, tracks = build(*args)
+        given, same = send(*args)
         values, mask = given["music"]
-        return {**given, "music": (values * float("nan"), mask)}, tracks
+        return {**given, "music": (values * float("nan"), mask)}, same
 
-    monkeypatch.setattr(loop, "make_batch", poisoned)
+    monkeypatch.setattr(loop, "on_device", poisoned)
     with pytest.raises(ValueError, match=r"training diverged at step 1: loss nan.*lower training\.learning_rate"):
         run(*corpus, tmp_path)
 
@@ -242,3 +287,90 @@ def test_captions_and_annotations_must_share_their_extractor(tmp_path: Path) -> 
     update_store(tmp_path / "features/annotations", spec, [], lambda _: iter(()), 64)
     with pytest.raises(ValueError, match="come from different text extractors"):
         open_features(tmp_path)
+
+
+# -- features that cannot be used --------------------------------------------------------------------
+
+
+def overwrite(root: Path, store: str, clips: list[int], value: float) -> None:
+    """Put a value into every place of clips of a store (one shard, clips in order)."""
+    path = root / "features" / store / "shard-00000.npy"
+    values = np.load(path)
+    values[clips] = value
+    np.save(path, values)
+
+
+def test_clips_with_nan_or_infinity_are_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = write_corpus(tmp_path, annotated=0.0)
+    overwrite(tmp_path, "music", [3], np.nan)
+    overwrite(tmp_path, "video", [7], -np.inf)
+    overwrite(tmp_path, "text", [9, 10], np.nan)
+    with caplog.at_level(logging.INFO):
+        trained = run(tmp_path, manifest, tmp_path / "checkpoints", steps=10, warmup_steps=1)
+    assert "2 train clips have NaN or infinite features and are left out, first clip-0003" in caplog.text
+    assert "2 texts of" in caplog.text
+    assert "count as none, first clip-0009" in caplog.text
+    assert trained.summary["train_clips"]["used"] == 46
+    assert all(np.isfinite(row["value"]) for row in trained.history)
+
+
+@pytest.mark.parametrize("store", ["video", "music", "text"])
+def test_constant_features_are_no_information_and_no_harm(tmp_path: Path, store: str) -> None:
+    manifest = write_corpus(tmp_path, annotated=0.0)
+    overwrite(tmp_path, store, list(range(64)), 3.0)
+    trained = run(tmp_path, manifest, tmp_path / "checkpoints", steps=10, warmup_steps=1)
+    assert all(np.isfinite(row["value"]) for row in trained.history)
+    assert all(p.isfinite().all() for p in trained.model.parameters())
+
+
+def test_clips_of_one_track_are_refused(corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    root, manifest = corpus
+    alike = [row | {"track_id": "the one"} for row in manifest]
+    with pytest.raises(ValueError, match=r"all 48 usable train clips are of one track \(the one\)"):
+        run(root, alike, tmp_path)
+
+
+# -- checkpoints that are not ours ---------------------------------------------------------------------
+
+
+def test_a_pickled_checkpoint_is_refused_and_left_alone(
+    corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    (tmp_path / "last.pt").write_bytes(b"anything")
+    with pytest.raises(ValueError, match=r"last\.pt: pickled checkpoints can run code and are never loaded"):
+        run(*corpus, tmp_path)
+    assert (tmp_path / "last.pt").is_file()
+
+
+def test_tensors_of_something_else_are_no_checkpoint(
+    corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_file({"weight": torch.ones(3)}, tmp_path / FILE)
+    with caplog.at_level(logging.INFO):
+        trained = run(*corpus, tmp_path, steps=10, warmup_steps=1)
+    assert "is no checkpoint of training; starting anew" in caplog.text
+    (tmp_path / "notes.txt").write_text("keep me")
+    trained.checkpoints.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_features_of_another_extractor_start_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = write_corpus(tmp_path)
+    run(tmp_path, manifest, tmp_path / "checkpoints", steps=10, warmup_steps=1)
+    path = tmp_path / "features/music/spec.json"
+    head = json.loads(path.read_text())
+    path.write_text(json.dumps(head | {"spec": head["spec"] | {"made_by": "another"}}))
+    with caplog.at_level(logging.INFO):
+        run(tmp_path, manifest, tmp_path / "checkpoints", steps=10, warmup_steps=1)
+    assert "belongs to other data or parameters; starting anew" in caplog.text
+
+
+def test_a_sigmoid_run_records_its_bias(corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    plain = {key: value for key, value in PARAMS["encoder"]["loss"].items() if key != "hard_negatives"}
+    loss = plain | {"kind": "sigmoid", "initial_bias": -3.0}
+    section = TrainingSection.model_validate(PARAMS["training"] | {"steps": 10, "warmup_steps": 1})
+    encoder = EncoderSection.model_validate(PARAMS["encoder"] | {"loss": loss})
+    history = train(corpus[1], open_features(corpus[0]), encoder, section, tmp_path).history
+    biases = [row["value"] for row in history if row["name"] == "bias"]
+    assert len(biases) == 10
+    assert biases[0] == pytest.approx(-3.0)

@@ -1,4 +1,4 @@
-"""The figures: recall curves, recall bars, training curves."""
+"""The figures: recall curves, recall bars, training curves; and those of `queries`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.metrics import chance_curve, recall_curve
-from components.evaluation.plots.style import COLOURS, INK, LABELS, QUIET, figure
+from components.evaluation.plots.queries import counterfactual, guidance, slices
+from components.evaluation.plots.style import COLOURS, INK, LABELS, QUIET, figure, log_ticks
 from components.evaluation.retrieval import Ranking
 from components.evaluation.run import Measured
 
@@ -20,10 +21,15 @@ TITLES = {
 
 
 def draw_all(folder: Path, measured: Measured, history: Sequence[dict[str, Any]]) -> None:
-    """Write recall_curves.png, recall_bars.png and training_curves.png into ``folder``."""
+    """Write the PNGs into ``folder``; those on words are left out where the pool has no texts."""
     recall_curves(folder / "recall_curves.png", measured)
     recall_bars(folder / "recall_bars.png", measured)
     training_curves(folder / "training_curves.png", history)
+    slices(folder / "slices.png", measured.report)
+    if measured.report["guidance"]:
+        guidance(folder / "guidance.png", measured.report)
+    if measured.report["counterfactual"]:
+        counterfactual(folder / "counterfactual.png", measured)
 
 
 def recall_curves(path: Path, measured: Measured) -> None:
@@ -44,9 +50,7 @@ def recall_curves(path: Path, measured: Measured) -> None:
                 title=TITLES[level, "video_to_music"], xlabel="k (items shown)", ylabel="recall at k (share of queries)",
                 xscale="log", ylim=(0, 1.02), xlim=(1, pool),
             )  # fmt: skip
-            ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if k < pool] + [pool]
-            axis.set_xticks(ticks, [str(k) for k in ticks])
-            axis.minorticks_off()
+            log_ticks(axis, pool)
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
         drawn.suptitle(f"Share of queries whose track is among the first k of {pool}", x=0.01, ha="left")
 

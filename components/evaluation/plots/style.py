@@ -8,7 +8,7 @@ from typing import Any, Final
 # Okabe-Ito: told apart by colour-blind readers too.
 COLOURS: Final = {"video": "#0072B2", "text": "#E69F00", "video+text": "#009E73"}
 LABELS: Final = {"video": "video", "text": "text", "video+text": "video + text"}
-QUIET, INK = "#8a8a8a", "#222222"
+QUIET, INK, OTHER = "#8a8a8a", "#222222", "#CC79A7"  # OTHER: another track's text
 
 _RC: Final[Any] = {
     "font.family": "DejaVu Sans",
@@ -44,3 +44,14 @@ def figure(path: Path, columns: int, width: float, height: float) -> Iterator[tu
         FigureCanvasAgg(drawn)
         yield drawn, list(drawn.subplots(1, columns, squeeze=False)[0])
         drawn.savefig(path, format="png", metadata={"Software": None})
+
+
+def log_ticks(axis: Any, pool: int, both: bool = False) -> None:
+    """Write plain numbers from 1 to ``pool`` on a logarithmic x axis, and on the y axis for ``both``."""
+    ticks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000) if k < pool / 1.4] + [
+        pool
+    ]
+    axis.set_xticks(ticks, [str(k) for k in ticks])
+    if both:
+        axis.set_yticks(ticks, [str(k) for k in ticks])
+    axis.minorticks_off()

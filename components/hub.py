@@ -6,9 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.tagging.weights import file_digest
-
+_VOCABULARIES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model"),
+    *("spiece.model", "spm.model", "sentencepiece.bpe.model"),
+)
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # no pickles, no code
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def model_folder(model: str, revision: str) -> Path:
@@ -24,7 +32,7 @@ def model_folder(model: str, revision: str) -> Path:
         try:
             folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(_FILES)))
         except Exception as error:  # the hub's client raises its own, urllib's, httpx's and more
-            raise ValueError(f"{model}: neither a folder nor to be had from the hub: {_line(error)}") from None
+            raise ValueError(f"{model}: neither a folder nor to be had from the hub: {one_line(error)}") from None
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{folder}: no *.safetensors in it; pickled weights are not read, convert them first")
     return folder
@@ -45,7 +53,7 @@ def load(what: str, folder: Path, loading: Callable[[], Any]) -> Any:
     try:
         return loading()
     except Exception as error:  # a foreign folder fails in as many ways as it can be wrong
-        raise ValueError(f"{folder}: its {what} cannot be used: {_line(error)}") from None
+        raise ValueError(f"{folder}: its {what} cannot be used: {one_line(error)}") from None
 
 
 def load_part(kind: Any, folder: Path) -> Any:
@@ -55,11 +63,19 @@ def load_part(kind: Any, folder: Path) -> Any:
         ValueError: as ``load``.
     """
     what = {"AutoTokenizer": "tokenizer", "AutoFeatureExtractor": "feature extractor"}[kind.__name__]
+    # Without its vocabulary the library makes an empty tokenizer, to which every word is unknown.
+    if what == "tokenizer" and not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise ValueError(f"{folder}: its tokenizer cannot be used: none of {', '.join(_VOCABULARIES)} is there")
     return load(what, folder, lambda: kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
 
 
-def load_model(kind: Any, folder: Path) -> Any:
+def load_model(kind: Any, folder: Path, **how: Any) -> Any:
     """Return a model with all its weights, for inference in float32.
+
+    Args:
+        kind: the library's class of the model.
+        folder: where its files are.
+        how: what else the library's loader is told, such as another ``config`` for a part of a larger model.
 
     Raises:
         ValueError: as ``load``; or weights are missing, which the library would replace by chance.
@@ -80,6 +96,7 @@ def load_model(kind: Any, folder: Path) -> Any:
             local_files_only=True,
             dtype=torch.float32,
             output_loading_info=True,
+            **how,
         ),
     )
     wrong = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
@@ -90,5 +107,6 @@ def load_model(kind: Any, folder: Path) -> Any:
     return model.eval()
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return a library's error as one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,0 +1,1 @@
+"""Baselines that the model must beat, measured by the same code: chance, popularity, CCA, late fusion."""

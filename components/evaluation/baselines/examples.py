@@ -1,0 +1,56 @@
+"""What a baseline is fitted on: clips, their features, and which of them are one track."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.encoder.embed import MODES, Gathers
+from components.encoder.ranking import ranks
+from components.modalities import MUSIC, Modality
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clips of one split.
+
+    Attributes:
+        sources: features by modality; a clip without a text has an empty mask there.
+        ids: the N clips.
+        tracks: (N,) integers; equal numbers are the same track.
+    """
+
+    sources: Mapping[Modality, Gathers]
+    ids: Sequence[str]
+    tracks: NDArray[np.int64]
+
+    def seen(self, mode: str) -> NDArray[np.int64]:
+        """Return which of the clips have music and all that ``mode`` shows, as positions in ``ids``."""
+        masks = [self.sources[m].gather(self.ids)[1].any(axis=1) for m in (*MODES[mode], MUSIC)]
+        return np.flatnonzero(np.logical_and.reduce(masks))
+
+    def positives(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (Q, Q): True where two of the clips at ``rows`` are of one track."""
+        tracks = self.tracks[rows]
+        same: NDArray[np.bool_] = tracks[:, None] == tracks[None, :]
+        return same
+
+
+def pooled(source: Gathers, ids: Sequence[str], spread: bool) -> NDArray[np.float64]:
+    """Return the mean (N, D) of each clip's valid segments; with ``spread`` their standard deviation too (N, 2 D)."""
+    values, mask = source.gather(ids)
+    weight = mask[:, :, None] / np.maximum(mask.sum(axis=1), 1)[:, None, None]  # (N, S, 1)
+    mean: NDArray[np.float64] = (values * weight).sum(axis=1, dtype=np.float64)
+    if not spread:
+        return mean
+    around = (np.square(values - mean[:, None]) * weight).sum(axis=1, dtype=np.float64)
+    return np.concatenate([mean, np.sqrt(around)], axis=1)
+
+
+def log_rank(scores: NDArray[np.float32], positives: NDArray[np.bool_]) -> float:
+    """Return the mean logarithm of the ranks, lower is better: what baselines are chosen by on validation.
+
+    It weighs the top of the list without hanging on few queries, as a recall of a small pool would.
+    """
+    return float(np.log(ranks(scores, positives)).mean())

@@ -1,0 +1,110 @@
+"""The gradient of a step, whole or with a cache.
+
+With a cache (Gao et al., 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+Setup", section 3) a large batch needs the activations of one chunk only: embed all chunks without
+a graph, take the loss and its gradient at the embeddings, then embed each chunk again and push its
+part of that gradient through. Both passes draw the same hidden units, so the result is exact.
+
+Shapes: B samples, S segments, D feature dims, E embedding dims.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from components.encoder.device import Precision, autocast
+from components.encoder.model import Batch, TrimodalModel
+from components.encoder.pairs import Identities, Pair, Term
+
+Pairs = dict[Term, Pair]
+
+
+class Step(nn.Module):
+    """Model and objective as one module, so that DDP sees every parameter and where it is used."""
+
+    def __init__(self, model: TrimodalModel, device: torch.device, precision: Precision, compiled: bool) -> None:
+        super().__init__()
+        self.model, self.device, self.precision = model, device, precision
+        # Not a submodule: its parameters are the model's, and a name of their own would double them.
+        self._embed: tuple[Callable[[Batch], Pairs]] = (torch.compile(model) if compiled else model,)
+
+    def embed(self, batch: Batch) -> Pairs:
+        """Return the pairs of a batch or of a part of it."""
+        with autocast(self.device, self.precision):
+            return self._embed[0](batch)
+
+    def freeze_unused(self) -> None:
+        """Ask no gradient of the parameters that these settings leave out, such as the fusion's of a loss without it.
+
+        They never get one; DDP would wait for it.
+        """
+        one = {
+            m: (torch.zeros(1, 1, dims, device=self.device), torch.ones(1, 1, dtype=torch.bool, device=self.device))
+            for m, dims in self.model.dims.items()
+        }
+        push(self.model(one))
+        for parameter in (p for name, p in self.model.named_parameters() if not name.startswith("loss.")):
+            parameter.requires_grad_(parameter.grad is not None)
+        self.zero_grad(set_to_none=True)
+
+    def forward(self, batch: Batch, same: Identities) -> dict[str, Tensor]:
+        """Return the loss and its terms."""
+        terms: dict[str, Tensor] = self.model.loss(self.embed(batch), same)
+        return terms
+
+
+def push(pairs: Pairs) -> None:
+    """Run a backward pass from the embeddings alone, without an objective."""
+    sums = torch.stack([side.sum() for pair in pairs.values() for side in (pair.query, pair.target)])
+    sums.sum().backward()  # type: ignore[no-untyped-call]
+
+
+def whole(step: nn.Module, batch: Batch, same: Identities, reseed: Callable[[int], None]) -> dict[str, Tensor]:
+    """Add the gradient of a batch to the parameters; return the loss and its terms, detached.
+
+    Args:
+        step: a ``Step``, or DDP around one.
+        batch: the samples of this process.
+        same: who they are.
+        reseed: sets torch's generators for the part that begins at a sample (0 here).
+    """
+    reseed(0)
+    terms: dict[str, Tensor] = step(batch, same)
+    terms["loss"].backward()  # type: ignore[no-untyped-call]
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def cached(step: Step, batch: Batch, same: Identities, chunk: int, reseed: Callable[[int], None]) -> dict[str, Tensor]:
+    """Do the same as ``whole`` with the activations of ``chunk`` samples at a time.
+
+    The gradients are those of this process; where there are several, average them afterwards.
+    """
+    starts = range(0, len(same.tracks), chunk)
+    with torch.no_grad():
+        parts = []
+        for start in starts:
+            reseed(start)
+            parts.append(step.embed(rows(batch, start, chunk)))
+    leaves = {term: _leaf([part[term] for part in parts]) for term in parts[0]}
+    del parts
+    terms: dict[str, Tensor] = step.model.loss(leaves, same)
+    terms["loss"].backward()  # type: ignore[no-untyped-call]
+    for start in starts:
+        reseed(start)
+        pairs = step.embed(rows(batch, start, chunk))
+        outputs = [side for pair in pairs.values() for side in (pair.query, pair.target)]
+        into = [side.grad for pair in leaves.values() for side in (pair.query, pair.target)]
+        taken = [(y, g[start : start + chunk]) for y, g in zip(outputs, into, strict=True) if g is not None]
+        torch.autograd.backward([y for y, _ in taken], [g for _, g in taken])
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def rows(batch: Batch, start: int, count: int) -> Batch:
+    """Return a part of a batch."""
+    return {m: (values[start : start + count], mask[start : start + count]) for m, (values, mask) in batch.items()}
+
+
+def _leaf(parts: list[Pair]) -> Pair:
+    query, target, present = (torch.cat(side) for side in zip(*parts, strict=True))
+    return Pair(query.requires_grad_(), target.requires_grad_(), present)

@@ -1,0 +1,101 @@
+"""The processes that train together: who this one is, its part of a batch, what all agree on.
+
+One process alone is a world of size one and needs no process group.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from components.encoder.device import settle
+
+
+class World:
+    """The group of processes, through accelerate where there is more than one.
+
+    Attributes:
+        rank: number of this process; rank 0 logs, validates and writes.
+        size: number of processes.
+        device: where this process computes.
+    """
+
+    def __init__(self, device: torch.device, accelerator: Any = None) -> None:
+        self._accelerator, self._parent = accelerator, os.getppid()
+        self.device = device
+        self.rank: int = accelerator.process_index if accelerator else 0
+        self.size: int = accelerator.num_processes if accelerator else 1
+
+    @classmethod
+    def join(cls, threads: int) -> "World":
+        """Join the processes that torchrun started; a process started otherwise stays alone."""
+        device = settle(threads)
+        if not torch.distributed.is_torchelastic_launched():
+            return cls(device)
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+
+        # The buffers are statistics of the inputs, the same in every process.
+        wrap = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+        accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[wrap])
+        torch.set_num_threads(threads)  # accelerate sets its own
+        world = cls(accelerator.device, accelerator)
+        if not world.first:
+            logging.getLogger("components").setLevel(logging.WARNING)
+        return world
+
+    @property
+    def first(self) -> bool:
+        """Whether this process logs, validates and writes."""
+        return self.rank == 0
+
+    def part(self, batch: int) -> slice:
+        """Return this process's share of a batch's samples; all shares have one size."""
+        share = batch // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return the module with DDP around it: a backward pass then averages gradients over processes.
+
+        Every parameter that asks for a gradient must get one in every step.
+        """
+        if self._accelerator is None:
+            return module
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch renames broadcast_buffers, accelerate has not yet
+            wrapped: nn.Module = self._accelerator.prepare_model(module)
+        return wrapped
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors of one dtype by their mean over processes, in one exchange."""
+        if self.size == 1:
+            return
+        listed = list(tensors)
+        flat = torch.cat([tensor.reshape(-1) for tensor in listed])
+        torch.distributed.all_reduce(flat)
+        flat /= self.size
+        for tensor, mean in zip(listed, torch.split(flat, [tensor.numel() for tensor in listed]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def told(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """Return rank 0's numbers to all."""
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(tensor, 0)
+        return tuple(tensor.tolist())
+
+    def check_launcher(self) -> None:
+        """End this process where its launcher is gone: nothing else would, and it would write over a next run."""
+        if self._accelerator is not None and os.getppid() != self._parent:
+            raise SystemExit("training: the launcher of this process is gone")
+
+    def leave(self) -> None:
+        """Dissolve the group; nothing is exchanged after this."""
+        if self._accelerator is not None:
+            with suppress(RuntimeError):  # another process may have left already
+                self._accelerator.end_training()

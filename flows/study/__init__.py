@@ -1,0 +1,1 @@
+"""The study: what held, measured; see docs/study.md."""

@@ -1,0 +1,104 @@
+"""Results of rows, averaged over seeds, with intervals over queries; and paired differences of rows.
+
+Shapes: R seeds, Q queries, B resamples.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components import tables
+from components.evaluation.bootstrap import Interval, cluster_weights, mean_interval
+from components.evaluation.clusters import clusters_of
+
+RESAMPLES, SEED, CONFIDENCE = 10_000, 7, 0.95
+CUTOFFS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The queries of the study's test pools.
+
+    Attributes:
+        clips: (Q,) ids, sorted.
+        weights: (B, Q) how often each counts in each resample, whole artists at a time.
+    """
+
+    clips: list[str]
+    weights: NDArray[np.float32]
+
+    def mean(self, values: NDArray[np.float64]) -> Interval:
+        """Return the mean of values (Q,) with its interval."""
+        return mean_interval(values, self.weights, CONFIDENCE)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one row of a table reached.
+
+    Attributes:
+        folders: result folders, one per seed.
+        ranks: by mode, (R, Q) ranks of the right track, video to music.
+    """
+
+    folders: tuple[Path, ...]
+    ranks: dict[str, NDArray[np.int64]]
+
+    @cached_property
+    def reports(self) -> list[dict[str, Any]]:
+        """Return metrics.json of each seed."""
+        return [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in self.folders]
+
+    @cached_property
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return job.json of each seed: sections, CPU seconds and facts of the fit."""
+        return [json.loads((folder / "job.json").read_text(encoding="utf-8")) for folder in self.folders]
+
+    def hits(self, mode: str, cutoff: int) -> NDArray[np.float64]:
+        """Return (Q,): the share of seeds whose rank is within the cutoff."""
+        found: NDArray[np.float64] = (self.ranks[mode] <= cutoff).mean(axis=0)
+        return found
+
+    def median(self, mode: str) -> float:
+        """Return the median rank over queries and seeds."""
+        return float(np.median(self.ranks[mode]))
+
+
+def read_queries(folder: Path, manifest: Path) -> Queries:
+    """Return the queries of a result, resampled by cluster as the evaluation does."""
+    ranks = _ranks(folder, "ranks.parquet")
+    clips = sorted(next(iter(ranks.values())))
+    rows = {row["clip_id"]: row for row in tables.read_rows(manifest, tables.MANIFEST)}
+    clusters = clusters_of([rows[clip] for clip in clips])
+    return Queries(clips, cluster_weights(clusters, RESAMPLES, SEED))
+
+
+def read_measured(folders: Sequence[Path], queries: Queries, file: str = "ranks.parquet") -> Measured:
+    """Return a row's results; ``file`` may be that of the oracle."""
+    found = [_ranks(folder, file) for folder in folders]
+    modes = set.intersection(*(set(one) for one in found))
+    ranks = {
+        mode: np.array([[one[mode][clip] for clip in queries.clips] for one in found])
+        for mode in sorted(modes)
+        if all(len(one[mode]) == len(queries.clips) for one in found)
+    }
+    return Measured(tuple(folders), ranks)
+
+
+def difference(a: Measured, b: Measured, mode: str, queries: Queries, cutoff: int = 10) -> Interval:
+    """Return the recall of a minus that of b on the same queries, with the interval of the difference."""
+    return queries.mean(a.hits(mode, cutoff) - b.hits(mode, cutoff))
+
+
+def _ranks(folder: Path, file: str) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for row in tables.read_rows(folder / file):
+        if (row.get("level", "track"), row.get("direction", "video_to_music")) == ("track", "video_to_music"):
+            found.setdefault(row["mode"], {})[row["clip_id"]] = row["rank"]
+    return found

@@ -1,0 +1,20 @@
+"""The power spectrum, made a few frames at a time, is torch's own short-time transform to the bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from components.features.spectrum import one_thread, power_spectrum
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("window", "hop"), [(1024, 256), (4096, 1024), (400, 160)])
+@pytest.mark.parametrize("samples", [1, 500, 16_000, 16_000 * 9 + 7])
+def test_power_is_the_squared_short_time_transform(dtype: type, window: int, hop: int, samples: int) -> None:
+    sound = np.random.default_rng(samples).standard_normal(samples).astype(dtype)
+    hann = torch.hann_window(window, dtype=torch.from_numpy(sound).dtype)
+    with one_thread():
+        whole = torch.stft(torch.from_numpy(sound), window, hop, window=hann, pad_mode="constant", return_complex=True)
+        power = power_spectrum(sound, window, hop)
+    assert power.dtype == hann.dtype
+    assert torch.equal(power, whole.real.square() + whole.imag.square())
