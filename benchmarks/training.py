@@ -51,7 +51,11 @@ def sections(args: argparse.Namespace) -> tuple[Any, Any]:
         "batch": args.batch, "threads": args.threads, "processes": 1, "chunk": args.chunk or None, "compile": "auto"
     }  # fmt: skip
     if args.plain:
-        tree["encoder"] |= {"dropout": 0.0, "input_dropout": 0.0, "input_noise": 0.0}
+        tree["encoder"] |= {
+            "dropout": 0.0,
+            "input_dropout": 0.0,
+            "input_noise": {"video": 0.0, "text": 0.0, "music": 0.0},
+        }
     return parse_section(EncoderSection, "encoder", tree), parse_section(TrainingSection, "training", tree)
 
 

@@ -58,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
     bring.add_argument("--workers", type=_positive, metavar="N", help="threads that cut (default: one per core)")
     blame = command("blame", "show how a clip came by its caption: scores, tags, prompts, answers")
     blame.add_argument("clip", metavar="CLIP", help="a clip id or the beginning of one, a video id, or a path")
+    study = command("study", "measure every row of flows/study/study.yaml and write docs/study.md")
+    study.add_argument("--wait", action="store_true", help="wait for another command in this workspace to end")
+    study.add_argument("--music-videos", metavar="FOLDER", type=Path, help="features of MuVi-Sync, for the part on them")
     recommend = command("recommend", "rank the catalogue for a video, a sentence, or both")
     recommend.add_argument("video", metavar="VIDEO", nargs="?", type=Path, help="any file with pictures in it")
     recommend.add_argument("--text", metavar="SENTENCE", help="what the music should be like")
@@ -78,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "import-annotations": _import_annotations,
         "status": _status,
         "blame": _blame,
+        "study": _study,
         "recommend": _recommend,
     }
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -194,6 +198,18 @@ def _require_prefect(environment: "Environment") -> None:
 def _import_dvc() -> None:
     with contextlib.suppress(ImportError):  # whoever needs it will say so
         import dvc.repo  # noqa: F401
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    workspace, environment = _here()
+    from flows.begin import begin
+
+    with begin(workspace, arguments.wait):
+        _require_prefect(environment)
+        from flows.study.flow import study
+
+        written = study(workspace.root, arguments.music_videos, to_stderr=arguments.json)
+    return _emit(written) if arguments.json else OK
 
 
 def _register(arguments: argparse.Namespace) -> int:

@@ -35,7 +35,7 @@ class TrimodalModel(nn.Module):
     def __init__(self, section: EncoderSection, dims: Mapping[Modality, int]) -> None:
         super().__init__()
         self.section, self.dims = section, {m: int(dims[m]) for m in MODALITIES}
-        self.towers = nn.ModuleDict({m: Tower(self.dims[m], section) for m in MODALITIES})
+        self.towers = nn.ModuleDict({m: Tower(self.dims[m], section, section.input_noise[m]) for m in MODALITIES})
         self.fusion = build_fusion(section, len(QUERY))
         self.query_head = nn.Linear(section.width, section.embedding_dims)
         self.music_head = nn.Linear(section.width, section.embedding_dims)

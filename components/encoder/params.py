@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from components.encoder.loss_params import LossSection
+from components.modalities import MODALITIES, Modality
 from components.settings import Section
 
 
@@ -98,8 +99,8 @@ class EncoderSection(Section):
     """Probability of dropping a hidden unit while training."""
     input_dropout: float = Field(ge=0, lt=1)
     """Probability of dropping a standardised input feature while training."""
-    input_noise: float = Field(ge=0, le=5)
-    """Standard deviation of Gaussian noise on standardised inputs while training."""
+    input_noise: dict[Modality, Annotated[float, Field(ge=0, le=5)]]
+    """Standard deviation of Gaussian noise on the standardised inputs of each modality while training; 0 is none."""
     input_limit: float = Field(gt=0, le=1000)
     """Standardised inputs are clipped to plus and minus this many standard deviations."""
     positions: Positions
@@ -110,6 +111,12 @@ class EncoderSection(Section):
     """How video and text become one query embedding."""
     loss: LossSection
     """The training objective; holds the learnt temperature."""
+
+    @model_validator(mode="after")
+    def _every_modality_has_its_noise(self) -> Self:
+        if missing := [m for m in MODALITIES if m not in self.input_noise]:
+            raise ValueError(f"input_noise lacks {', '.join(missing)}; 0 is none")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

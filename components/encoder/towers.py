@@ -17,9 +17,9 @@ from components.encoder.standardise import Standardise
 class Tower(nn.Module):
     """Segment features of one modality to a sequence, and to one vector per sample."""
 
-    def __init__(self, dims: int, section: EncoderSection) -> None:
+    def __init__(self, dims: int, section: EncoderSection, input_noise: float) -> None:
         super().__init__()
-        self.input_dropout, self.input_noise = section.input_dropout, section.input_noise
+        self.input_dropout, self.input_noise = section.input_dropout, input_noise
         self.standardise = Standardise(dims, section.input_limit)
         self.project = nn.Linear(dims, section.width)
         self.positions = build_positions(section)

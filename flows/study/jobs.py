@@ -79,6 +79,7 @@ def _parts_first(experiment: Experiment) -> Iterator[Row]:
 
 def _sections(params: Tree, settings: StudySettings, row: Row, seed: int) -> Tree:
     tree = {name: params[name] for name in ("encoder", "training", "evaluation")}
+    tree = merged(tree, settings.common)
     tree = tree if row.start == "params" else merged(tree, settings.base)
     tree = merged(merged(tree, row.change), {"evaluation": settings.evaluation})
     # One thread each: rows run side by side, and sums depend on how work is cut.

@@ -98,6 +98,8 @@ def _track(
 ) -> Track:
     segments = int(row["n_10s"])
     at, at_clip = int(row["offset_per_second"]), int(row["offset_10s"])
+    if at + segments * SEGMENT_S > min(len(seconds), len(chord)) or at_clip + segments > len(clip):
+        raise ValueError(f"track {row['id']} lies beyond the end of an array")
     each = seconds[at : at + segments * SEGMENT_S].reshape(segments, SEGMENT_S, -1)
     picked = chord[at : at + segments * SEGMENT_S].reshape(segments, SEGMENT_S)
     image = np.asarray(clip[at_clip : at_clip + segments], np.float64).reshape(segments, -1)
@@ -135,7 +137,7 @@ def _chords(vocabulary: list[str]) -> Array:
 
     Songs are transposed to C major or A minor, so the root's name is its place in the key.
     """
-    parts = [("N", "N") if name == "N" else (name.split(":") + ["maj"])[:2] for name in vocabulary]
+    parts = [("N", "N") if name == "N" else [*name.split(":"), "maj"][:2] for name in vocabulary]
     types = sorted({kind for _, kind in parts} - {"N"})
     table = np.zeros((len(parts), len(PITCHES) + len(types)))
     for at, (root, kind) in enumerate(parts):

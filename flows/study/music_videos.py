@@ -2,9 +2,9 @@
 
 Run alone as ``python -m flows.study.music_videos FOLDER [--out FILE]``. Five folds that share no artist are
 tested in turn. Every query and every candidate is the middle window of a track, all of one length. In each
-fold the other four are training data: a tower is trained on three of them and keeps its best step on the
-fourth, for each choice of the fourth, and the scores of these towers are added. CCA takes its strengths from
-the same four splits and is then fitted on all four folds. The control is trained on shuffled pairs.
+fold the other four are training data, with every window of their tracks. Towers of several seeds are trained
+on all of it for a fixed number of steps, and their scores are added. CCA takes its strengths from the four
+splits inside the training data and is then fitted on all of it. The control is trained on shuffled pairs.
 """
 
 import argparse
@@ -12,33 +12,33 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.encoder.params import EncoderSection
 from components.encoder.ranking import ranks
 from components.encoder.threads import wait_quietly
-from components.evaluation.baselines.cca_scorer import GRID, Setting, fit_settings, judge
 from components.modalities import MUSIC, VIDEO
 from components.settings import Section
 from components.stage import write_json
 from components.training.params import TrainingSection
+from flows.study.music_video_cca import Scores, cca_scores, paired
 from flows.study.music_video_features import Track, artist_folds, read_tracks
-from flows.study.music_video_report import Query, report
+from flows.study.music_video_report import ONE, Query, report
 from flows.study.music_video_windows import (
     clip_id,
     middle,
     open_features,
-    pooled_windows,
     reduce_clip,
     shuffled,
     window_rows,
@@ -46,8 +46,7 @@ from flows.study.music_video_windows import (
 )
 
 FILE = Path(__file__).with_suffix(".yaml")
-
-Scores = NDArray[np.float32]
+VALIDATED = 20  # one training track of so many
 
 
 class VideoSettings(Section):
@@ -62,7 +61,9 @@ class VideoSettings(Section):
     clip_dims: int = Field(ge=1)
     """CLIP dimensions that the towers see."""
     seeds: tuple[int, ...] = Field(min_length=1)
-    """Seeds of the towers on each inner split."""
+    """Seeds of the towers whose scores are added."""
+    shuffles: int = Field(ge=1)
+    """Draws of shuffled pairs in each fold; one alone may be lucky or unlucky by a few hundredths."""
     processes: int = Field(ge=1)
     """Trainings at once."""
     resamples: int = Field(ge=20)
@@ -72,7 +73,15 @@ class VideoSettings(Section):
     encoder: EncoderSection
     """The towers."""
     training: TrainingSection
-    """How they are fitted."""
+    """How they are fitted; the only validation is at the end, so that the steps are fixed."""
+
+    @model_validator(mode="after")
+    def _steps_are_fixed(self) -> Self:
+        if self.training.validate_every < self.training.steps:
+            raise ValueError(
+                "training.validate_every is below training.steps: a step would be chosen on training tracks"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,9 @@ class Member:
     test: list[str]
 
 
+Run = Callable[[list[Member]], Iterable[Scores]]
+
+
 def music_videos(folder: Path, settings: VideoSettings) -> dict[str, Any]:
     """Return what was measured: figures with intervals, a row per query, and lines of Markdown.
 
@@ -97,66 +109,74 @@ def music_videos(folder: Path, settings: VideoSettings) -> dict[str, Any]:
     tracks = [track for track in known if len(track) >= settings.window_segments]
     fold = artist_folds([track.artist for track in tracks], settings.folds, settings.fold_seed)
     queries: list[Query] = []
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        ProcessPoolExecutor(settings.processes, get_context("spawn")) as pool,
-    ):
+    with tempfile.TemporaryDirectory() as scratch, _workers(settings.processes) as run:
         for number in range(settings.folds):
-            queries += _fold(tracks, fold, number, settings, Path(scratch) / f"fold-{number}", pool)
+            queries += _fold(tracks, fold, number, settings, Path(scratch) / f"fold-{number}", run)
             print(f"music videos: fold {number + 1} of {settings.folds}, {time.monotonic() - began:.0f} s", flush=True)
     found = report(queries, settings.resamples, settings.confidence)
     return found | {"left_out": len(known) - len(tracks), "seconds": time.monotonic() - began}
 
 
+@contextmanager
+def _workers(processes: int) -> Iterator[Run]:
+    """Yield what trains members: this process where it is to be one alone, else processes of their own."""
+    if processes == 1:
+        yield lambda members: map(member_scores, members)
+    else:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            yield lambda members: pool.map(member_scores, members)
+
+
 def _fold(
-    tracks: Sequence[Track], fold: NDArray[np.int64], number: int, settings: VideoSettings, scratch: Path,
-    pool: ProcessPoolExecutor,
+    tracks: Sequence[Track], fold: NDArray[np.int64], number: int, settings: VideoSettings, scratch: Path, run: Run,
 ) -> Iterator[Query]:  # fmt: skip
     """Measure every system on one fold."""
     segments = settings.window_segments
-    test, train = ([tracks[at] for at in np.flatnonzero(part)] for part in (fold == number, fold != number))
+    test, train = (
+        [t for t, inside in zip(tracks, part, strict=True) if inside] for part in (fold == number, fold != number)
+    )
     inner = [
         [t for t, f in zip(tracks, fold, strict=True) if f == other]
         for other in range(settings.folds)
         if other != number
     ]
-    reduced, partner = reduce_clip(train, settings.clip_dims, settings.fold_seed), shuffled(train, settings.fold_seed)
-    true, control = scratch / "true", scratch / "control"
-    write_features(true, tracks, {}, reduced, segments)
-    write_features(control, tracks, partner, reduced, segments)
+    reduced = reduce_clip(train, settings.clip_dims, settings.fold_seed)
+    partners = [shuffled(train, settings.shuffles * number + draw) for draw in range(settings.shuffles)]
+    stores = [scratch / f"pairs-{at}" for at in range(1 + len(partners))]  # the true ones first
+    for folder, partner in zip(stores, [{}, *partners], strict=True):
+        write_features(folder, tracks, partner, reduced, segments)
 
+    rows, tested = list(training_rows(train, segments)), _middles(test, segments)
     seeds = [settings.training.model_copy(update={"seed": seed}) for seed in settings.seeds]
-    members = [
-        Member(list(_split(train, val, segments)), stores, settings.encoder, training, _middles(test, segments))
-        for stores, vals, trainings in ((true, inner, seeds), (control, inner[:1], seeds[:1]))
-        for val in vals
-        for training in trainings
-    ]
-    pending = pool.map(member_scores, members)
-    cca, cca_control = (
-        cca_scores(train, inner, test, segments),
-        cca_scores(_paired(train, partner), None, test, segments),
-    )
-    *towers, tower_control = pending
+    members = [Member(rows, stores[0], settings.encoder, training, tested) for training in seeds]
+    members += [Member(rows, folder, settings.encoder, seeds[0], tested) for folder in stores[1:]]
+    pending = run(members)
+    cca = cca_scores(train, inner, test, segments)
+    cca_controls = [cca_scores(paired(train, partner), None, test, segments) for partner in partners]
+    trained = list(pending)
+    towers, tower_controls = trained[: len(seeds)], trained[len(seeds) :]
 
-    systems = {
-        "towers": sum_of(towers),
-        "CCA": cca,
-        "towers, shuffled pairs": tower_control,
-        "CCA, shuffled pairs": cca_control,
-    }
     own = np.eye(len(test), dtype=np.bool_)
-    rank = {name: ranks(scores, own) for name, scores in systems.items()}
-    alone = np.stack([ranks(scores, own) for scores in towers])  # (members, N)
+    systems = {
+        "towers": [sum_of(towers)], "CCA": [cca], ONE: towers,
+        "towers, shuffled pairs": tower_controls, "CCA, shuffled pairs": cca_controls,
+    }  # fmt: skip
+    rank = {name: np.stack([ranks(scores, own) for scores in of]) for name, of in systems.items()}  # (runs, N)
     for at, track in enumerate(test):
-        by_system = {name: int(found[at]) for name, found in rank.items()}
-        yield Query(track.id, track.artist, number, len(test), by_system, [int(one) for one in alone[:, at]])
+        yield Query(
+            track.id, track.artist, number, len(test), {name: found[:, at].tolist() for name, found in rank.items()}
+        )
 
 
-def _split(train: Sequence[Track], val: Sequence[Track], segments: int) -> Iterator[dict[str, Any]]:
-    held = {track.id for track in val}
-    yield from window_rows([track for track in train if track.id not in held], "train", segments)
-    yield from window_rows(val, "val", segments)
+def training_rows(train: Sequence[Track], segments: int) -> Iterator[dict[str, Any]]:
+    """Yield every window of the training tracks; the middle ones of some are for validation.
+
+    A run must validate on something, and does so once, at its end: nothing is chosen by it, so nothing is
+    lost by tracks that are on both sides.
+    """
+    some = {clip_id(track, middle(track, segments)): track for track in train[::VALIDATED]}
+    yield from (row for row in window_rows(train, "train", segments) if row["clip_id"] not in some)
+    yield from window_rows(list(some.values()), "val", segments)
 
 
 def _middles(tracks: Sequence[Track], segments: int) -> list[str]:
@@ -172,38 +192,6 @@ def member_scores(member: Member) -> Scores:
     with tempfile.TemporaryDirectory() as checkpoints:
         fitted = train(member.rows, features, member.encoder, member.training, Path(checkpoints))
     return ModelScorer(fitted.model).scores({VIDEO: features.video, MUSIC: features.music}, member.test, "video")
-
-
-def cca_scores(
-    train: Sequence[Track], inner: Sequence[Sequence[Track]] | None, test: Sequence[Track], segments: int
-) -> Scores:
-    """Fit CCA on all windows of training tracks and return its scores (N, N) of the test tracks' middle windows.
-
-    Args:
-        train: the training folds.
-        inner: its parts, each of which judges the settings once; None takes the middle of the grid.
-        test: the test fold.
-        segments: of a window.
-    """
-    setting = GRID[len(GRID) // 2] if inner is None else _best(train, inner, segments)
-    fitted = fit_settings(*pooled_windows(train, segments, 1), [setting])[0]
-    return fitted.scores(*pooled_windows(test, segments, None))
-
-
-def _best(train: Sequence[Track], inner: Sequence[Sequence[Track]], segments: int) -> Setting:
-    found = np.zeros(len(GRID))
-    for val in inner:
-        held = {track.id for track in val}
-        rest = [track for track in train if track.id not in held]
-        known = pooled_windows(val, segments, None)
-        found += judge(*pooled_windows(rest, segments, 1), *known, np.eye(len(val), dtype=np.bool_), GRID)
-    return GRID[int(found.argmin())]
-
-
-def _paired(tracks: Sequence[Track], partner: dict[str, Track]) -> list[Track]:
-    """Return tracks with the music of others, both cut to the shorter."""
-    cut = [(track, partner[track.id], min(len(track), len(partner[track.id]))) for track in tracks]
-    return [Track(t.id, t.artist, t.clip[:n], t.screen[:n], other.music[:n]) for t, other, n in cut]
 
 
 def sum_of(scores: Sequence[Scores]) -> Scores:

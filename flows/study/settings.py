@@ -101,8 +101,10 @@ class StudySettings(Section):
     """Rows measured at once, each with one thread."""
     texts: dict[str, Tree]
     """Captioning sections by name; ``quality`` is that of params.yaml, and {} is the whole section of params.yaml."""
+    common: Tree
+    """Changes to params.yaml that hold for every row: what this size of corpus asks for."""
     base: Tree
-    """Changes to params.yaml that every row starts from."""
+    """Changes besides, for the rows that start from the paper's form."""
     experiments: dict[str, Experiment]
     """Tables by letter."""
     claims: tuple[Claim, ...]

@@ -27,6 +27,7 @@ SMALL: dict[str, Any] = {
     "seeds": [1, 2],
     "processes": 1,
     "texts": {"analogy": {}, "tags": {"kind": "tags"}},
+    "common": {"training": {"steps": 50}},
     "base": {"training": {"video_dropout": 0.0}},
     "experiments": {
         "A": {
@@ -124,7 +125,7 @@ def test_the_study_file_of_the_project_is_right() -> None:
             from components.settings import parse_section
             from components.training.params import TrainingSection
 
-            tree = merged(merged(params, asked.base), row.change)
+            tree = merged(merged(merged(params, asked.common), asked.base), row.change)
             parse_section(EncoderSection, "encoder", tree)
             parse_section(TrainingSection, "training", tree)
 

@@ -29,7 +29,7 @@ from tests.training.corpus_look_alike import PARAMS, write_corpus
 Manifest = list[dict[str, Any]]
 CPU = torch.device("cpu")
 EVERY_TERM = {"fused-music": 1.0, "video-music": 0.5, "text-music": 0.25, "video-text": 0.125}
-SMOOTH = {"dropout": 0.0, "input_dropout": 0.0, "input_noise": 0.0}
+SMOOTH = {"dropout": 0.0, "input_dropout": 0.0, "input_noise": {"video": 0.0, "text": 0.0, "music": 0.0}}
 # AdamW's first steps have the size of the rate whatever the gradient: rounding must not decide their sign.
 FEW = {"steps": 8, "warmup_steps": 1, "validate_every": 4, "learning_rate": 1e-4}
 
