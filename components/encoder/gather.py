@@ -39,12 +39,12 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         out = x.new_empty(world(), *x.shape)
-        dist.all_gather_into_tensor(out.view(world() * len(x), *x.shape[1:]), x.contiguous())
+        dist.all_gather_single(out.view(world() * len(x), *x.shape[1:]), x.contiguous())
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # (processes, ...) -> (...)
         out = torch.empty_like(gradient[0])
-        dist.reduce_scatter_tensor(out, gradient.contiguous().flatten(0, 1))
+        dist.reduce_scatter_single(out, gradient.contiguous().flatten(0, 1))
         return out

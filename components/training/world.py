@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from components.encoder.device import settle
 
@@ -37,6 +39,7 @@ class World:
         device = settle(threads)
         if not torch.distributed.is_torchelastic_launched():
             return cls(device)
+        _start_group(device)
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
         # The buffers are statistics of the inputs, the same in every process.
@@ -99,3 +102,17 @@ class World:
         if self._accelerator is not None:
             with suppress(RuntimeError):  # another process may have left already
                 self._accelerator.end_training()
+
+
+def _start_group(device: torch.device) -> None:
+    """Start the process group under keys of its own for each restart.
+
+    The launcher's store outlives its workers: without that, one that starts early may find the
+    address that a killed one left there, and give up trying to reach it.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    store, rank, size = next(rendezvous("env://"))
+    keys = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=keys, rank=rank, world_size=size)

@@ -50,16 +50,29 @@ def prepare(workspace: Workspace, settings: StudySettings, processes: Processes,
         stage.name for stage in fitting
     }
     files = {name: root / measuring.argument(name) for name in READ}
+    captions = [root / graph["captioning"].argument(name) for name in ("captions", "completions")]
     texts = {}
     for name, section in settings.texts.items():
         captioned = params | {"captioning": _captioning(params["captioning"], section)}
         (root / PARAMS_FILE).write_text(yaml.safe_dump(captioned, sort_keys=False), encoding="utf-8")
         say(f"corpus with captions of kind {captioned['captioning']['kind']}")
+        # Each kind finds its own earlier captions, not the last kind's: a language model's take long to make.
+        kept = root / "texts" / name
+        kept.mkdir(parents=True, exist_ok=True)
+        _copy([kept / path.name for path in captions], captions)
         _repro(root, sorted(targets), processes, say)
-        texts[name] = files["text"].parent / f"text-{name}"
+        _copy(captions, [kept / path.name for path in captions])
+        texts[name] = kept / "features"
         shutil.rmtree(texts[name], ignore_errors=True)
         shutil.copytree(files["text"], texts[name])
     return Corpus(files, texts)
+
+
+def _copy(sources: Sequence[Path], targets: Sequence[Path]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        if source.is_file():
+            target.unlink(missing_ok=True)  # it may be a link into DVC's cache
+            shutil.copy2(source, target)
 
 
 def _captioning(default: Tree, section: Tree) -> Tree:

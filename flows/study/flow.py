@@ -14,7 +14,7 @@ from flows.begin import begin
 from flows.exits import Refusal
 from flows.processes import Processes
 from flows.study.corpus import Corpus, prepare
-from flows.study.jobs import Job, plan_jobs
+from flows.study.jobs import Job, name_of_music_videos, plan_jobs
 from flows.study.page import write_page
 from flows.study.record import record_study
 from flows.study.settings import StudySettings, read_settings
@@ -121,10 +121,12 @@ def measure_task(
 
 @task(name="study music videos", cache_policy=NO_CACHE, retries=0, persist_result=False)
 def music_videos_task(workspace: Workspace, folder: Path, processes: Processes, terminal: Terminal) -> dict[str, Any]:
-    """Run the part on real music videos in a process of its own."""
-    out = workspace.state / "study" / "music_videos.json"
+    """Run the part on real music videos in a process of its own, unless its result is known."""
+    out = results_folder(workspace) / f"music-videos-{name_of_music_videos(workspace.root, folder)}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "flows.study.music_videos", str(folder), "--out", str(out)]
-    if processes.run(command, workspace.root, lambda line: terminal.stage_line("music videos", line)):
+    known = out.is_file()
+    if not known and processes.run(command, workspace.root, lambda line: terminal.stage_line("music videos", line)):
         raise Refusal(f"study: the part on music videos failed; run {' '.join(command[1:])} to see why")
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return found

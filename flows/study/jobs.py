@@ -97,6 +97,14 @@ def _digest_of_code(components: Path) -> str:
     return _digest({str(path.relative_to(components)): path.read_bytes() for path in files})
 
 
+def name_of_music_videos(project: Path, folder: Path) -> str:
+    """Return the name of the result on music videos: of the code, the settings, and the files' sizes."""
+    mine = sorted((project / "flows" / "study").glob("music_video*"))
+    contents = {path.name: path.read_bytes() for path in mine}
+    contents |= {path.name: str(path.stat().st_size).encode() for path in sorted(folder.glob("*"))}
+    return _digest(contents | {"code": _digest_of_code(project / "components").encode()})[:20]
+
+
 def _digest(contents: Mapping[str, bytes]) -> str:
     digests: dict[str, Any] = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

@@ -29,7 +29,16 @@ def record_study(study: Study, page: Path, workspace: Workspace) -> str:
             for letter in study.settings.experiments:
                 for row in table_of(study, letter):
                     _record_row(study, letter, row)
+            for system, figures in (study.videos or {"systems": {}})["systems"].items():
+                _record_videos(system, figures)
             return str(parent.info.run_id)
+
+
+def _record_videos(system: str, figures: dict[str, dict[str, float]]) -> None:
+    with mlflow.start_run(run_name=f"music videos. {system}", nested=True):
+        mlflow.set_tags({"experiment": "music videos", "row": system})
+        for name, found in figures.items():
+            mlflow.log_metrics({f"{name.replace('@', '_at_')}/{side}": value for side, value in found.items()})
 
 
 def _record_row(study: Study, letter: str, row: dict[str, object]) -> None:

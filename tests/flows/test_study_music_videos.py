@@ -68,8 +68,8 @@ def small(**changes: Any) -> VideoSettings:
     tree = read_settings().model_dump() | {
         "window_segments": 2, "folds": 3, "clip_dims": 6, "seeds": (1,), "shuffles": 1, "processes": 1, "resamples": 50,
     }  # fmt: skip
-    tree["encoder"] |= {"width": 16, "heads": 2, "feedforward": 16, "embedding_dims": 8, "dropout": 0.1}
-    tree["training"] |= {"steps": 40, "warmup_steps": 4, "batch": 64, "learning_rate": 1e-2, "validate_every": 40}
+    tree["encoder"] |= {"width": 16, "heads": 2, "feedforward": 16, "embedding_dims": 8, "layers": 0}
+    tree["training"] |= {"steps": 24, "warmup_steps": 3, "batch": 64, "learning_rate": 1e-2, "validate_every": 24}
     return VideoSettings.model_validate(tree | changes)
 
 
