@@ -120,7 +120,9 @@ def _explain(
                     "type": _type(field, kinds if name == "kind" else []),
                     "meaning": (field.description or "") + words,
                 }
-                yield row | {"value": None, "type": "section"} if inner else row
+                entries = shown.items() if isinstance(shown, dict) and not inner else ()
+                yield row | {"value": None, "type": "section"} if inner or entries else row
+                yield from ({**row, "key": f"{full}.{entry}", "value": value} for entry, value in entries)
             if inner:  # two kinds may have a section of the same name with other keys
                 yield from _explain(full, field.annotation, shown, seen, words)
 
@@ -146,7 +148,7 @@ def _type(field: FieldInfo, kinds: list[str]) -> str:
         return "one of " + ", ".join(kinds or map(str, get_args(field.annotation)))
     annotation = field.annotation
     if get_origin(annotation) is dict:
-        return "mapping of names to values"
+        return _type(FieldInfo.from_annotation(get_args(annotation)[1]), [])
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
     signs = {annotated_types.Ge: ">=", annotated_types.Gt: ">", annotated_types.Le: "<=", annotated_types.Lt: "<"}
     bounds = [

@@ -39,7 +39,8 @@ class World:
         device = settle(threads)
         if not torch.distributed.is_torchelastic_launched():
             return cls(device)
-        _start_group(device)
+        if not torch.distributed.is_initialized():
+            _start_group(device)
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
         # The buffers are statistics of the inputs, the same in every process.
