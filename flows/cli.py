@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
     blame.add_argument("clip", metavar="CLIP", help="a clip id or the beginning of one, a video id, or a path")
     study = command("study", "measure every row of flows/study/study.yaml and write docs/study.md")
     study.add_argument("--wait", action="store_true", help="wait for another command in this workspace to end")
-    study.add_argument("--music-videos", metavar="FOLDER", type=Path, help="features of MuVi-Sync, for the part on them")
+    study.add_argument(
+        "--music-videos", metavar="FOLDER", type=Path, help="features of MuVi-Sync, for the part on them"
+    )
     recommend = command("recommend", "rank the catalogue for a video, a sentence, or both")
     recommend.add_argument("video", metavar="VIDEO", nargs="?", type=Path, help="any file with pictures in it")
     recommend.add_argument("--text", metavar="SENTENCE", help="what the music should be like")
