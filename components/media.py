@@ -47,7 +47,7 @@ def frames_at(path: Path, times_s: Sequence[float], size: tuple[int, int]) -> ND
     if any(later < earlier for earlier, later in pairwise(times_s)):
         raise ValueError("frames_at: times must be ascending")
     sampler = FrameSampler(times_s, size)
-    for time_s, frame in _decoded(path, "video", times_s[0] if len(times_s) else 0.0):
+    for time_s, frame in decoded(path, "video", times_s[0] if len(times_s) else 0.0):
         if sampler.feed(time_s, frame):
             break
     return sampler.finish()
@@ -67,7 +67,7 @@ def mono(path: Path, rate_hz: int, start_s: float = 0.0, end_s: float | None = N
     """
     collector = SoundCollector(rate_hz, start_s, end_s)
     if start_s > _PREROLL_S:
-        for time_s, frame in _decoded(path, "audio", start_s - _PREROLL_S):
+        for time_s, frame in decoded(path, "audio", start_s - _PREROLL_S):
             if collector.feed(time_s, frame):
                 break
         return collector.finish()
@@ -222,10 +222,13 @@ def _is_long_and_ends_by(container: Any, stream: Any, end_s: float | None) -> bo
     return last_s - (container.start_time or 0) / 1e6 <= end_s + 1e-3
 
 
-def _decoded(path: Path, kind: Kind, from_s: float) -> Iterator[tuple[float, Any]]:
+def decoded(path: Path, kind: Kind, from_s: float) -> Iterator[tuple[float, Any]]:
     """Yield (time, frame) of one stream in order, from a key frame before ``from_s`` on.
 
     Packets that cannot be decoded are skipped: `ingest` has judged the file, what follows uses it.
+
+    Raises:
+        MediaError: unreadable, empty_file, not_media, no_video or no_audio.
     """
     if from_s > _SEEK_FROM_S:
         frames = _stream_frames(path, kind, from_s)

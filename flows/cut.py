@@ -6,13 +6,15 @@ Copying packets would begin at a key frame, seconds too early, so picture and so
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.containers import Clock, Kind, MediaError, only, opened, pick_stream
+from components.containers import MediaError, opened
+from components.media import decoded
 from components.stage import atomic_file
 
 RECIPE: Final = "1"  # change it when the same source and times should give another file
@@ -79,7 +81,7 @@ def _encode_pictures(out: Any, picture: Any, first: tuple[float, Any], rest: Ite
     """Encode frames at their times; return when the last one ends, in seconds."""
     size, turn = (first[1].width, first[1].height), first[1].rotation
     shown, last_s, step_s = -1, 0.0, 0.04
-    for time_s, frame in _chain(first, rest):
+    for time_s, frame in chain([first], rest):
         ticks = round(time_s * _TICKS_HZ)
         if ticks <= shown or (frame.width, frame.height) != size or frame.rotation != turn:
             continue  # a stream that changes its picture's form midway keeps the first form
@@ -89,11 +91,6 @@ def _encode_pictures(out: Any, picture: Any, first: tuple[float, Any], rest: Ite
         out.mux(picture.encode(plain))
     out.mux(picture.encode(None))
     return last_s + step_s
-
-
-def _chain(first: tuple[float, Any], rest: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
-    yield first
-    yield from rest
 
 
 def _encode_sound(out: Any, voice: Any, sound: NDArray[np.float32], rate_hz: int) -> None:
@@ -111,7 +108,7 @@ def _encode_sound(out: Any, voice: Any, sound: NDArray[np.float32], rate_hz: int
 def _pictures(source: Path, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
     """Yield (seconds from ``start_s``, frame) of the part; the frame on screen at its start comes first, at 0."""
     held = None
-    for time_s, frame in _decoded(source, "video", start_s):
+    for time_s, frame in decoded(source, "video", start_s):
         if time_s >= end_s - 1e-6:
             break
         if time_s <= start_s + 1e-6:
@@ -131,7 +128,7 @@ def _sound(source: Path, start_s: float, end_s: float) -> tuple[NDArray[np.float
 
     resampler, begins_s, rate_hz = None, 0.0, 0
     parts: list[NDArray[np.float32]] = []
-    for time_s, frame in _decoded(source, "audio", start_s - 1.0):
+    for time_s, frame in decoded(source, "audio", start_s - 1.0):
         if time_s >= end_s:
             break
         if time_s + frame.samples / frame.sample_rate <= start_s - 1.0:
@@ -147,37 +144,3 @@ def _sound(source: Path, start_s: float, end_s: float) -> tuple[NDArray[np.float
     early = round((start_s - begins_s) * rate_hz)
     sound = sound[:, early:] if early >= 0 else np.pad(sound, ((0, 0), (-early, 0)))
     return sound[:, : round((end_s - start_s) * rate_hz)], rate_hz
-
-
-def _decoded(source: Path, kind: Kind, from_s: float) -> Iterator[tuple[float, Any]]:
-    """Yield (time, frame) of one stream from a key frame before ``from_s``; packets that fail are skipped."""
-    if from_s > 1.0:
-        frames = _frames(source, kind, from_s)
-        first = next(frames, None)
-        if first is not None and first[0] <= from_s:
-            yield from _chain(first, frames)
-            return
-    yield from _frames(source, kind, None)  # near the start, or the seek landed too late
-
-
-def _frames(source: Path, kind: Kind, seek_s: float | None) -> Iterator[tuple[float, Any]]:
-    import av
-
-    with opened(source) as container:
-        stream = pick_stream(container, kind)
-        if stream is None:
-            raise MediaError(f"no_{kind}", f"the file has no {kind} stream")
-        only(container, stream)
-        clock = Clock(container, stream)
-        with suppress(av.error.FFmpegError):  # the container breaks off, or cannot seek: what came before stands
-            if seek_s is not None:
-                container.seek(int((seek_s + (container.start_time or 0) / 1e6) / stream.time_base), stream=stream)
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except av.error.FFmpegError:
-                    continue
-                for frame in frames:
-                    if seek_s is not None and frame.pts is None:
-                        return  # after a seek only timestamps tell where we are
-                    yield clock.time(frame), frame

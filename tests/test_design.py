@@ -16,7 +16,7 @@ from components.settings import Section
 
 ROOT = Path(__file__).parent.parent
 SHARED = {
-    "settings", "stage", "tables", "store", "increments", "containers", "hub", "media", "modalities", "sound_graph",
+    "settings", "stage", "tables", "store", "increments", "containers", "device", "hub", "media", "modalities", "sound_graph",
     "taxonomy",
 }  # fmt: skip
 USES_MODEL = {"training", "evaluation", "indexing"}

@@ -92,7 +92,7 @@ def test_a_damaged_file_gives_what_the_loop_gives(long: Path, tmp_path: Path, se
     path = tmp_path / "damaged.mp4"
     path.write_bytes(data)
     by_loop = SoundCollector(16000)
-    for time_s, frame in media._decoded(path, "audio", 0.0):
+    for time_s, frame in media.decoded(path, "audio", 0.0):
         by_loop.feed(time_s, frame)
     np.testing.assert_array_equal(mono(path, 16000), by_loop.finish())
 

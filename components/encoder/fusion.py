@@ -123,10 +123,7 @@ class FuseByCrossAttention(nn.Module):
                 )
                 for at, attend in enumerate(one_round)
             ]
-        pooled = [
-            (self.norm(x) * m[:, :, None]).sum(dim=1) / m.sum(dim=1, keepdim=True).clamp(min=1)
-            for x, m in zip(streams, masks, strict=True)
-        ]
+        pooled = [_mean(self.norm(x), mask) for x, mask in zip(streams, masks, strict=True)]
         return _mean(torch.stack(pooled, dim=1), torch.stack([slot.present for slot in slots], dim=1))
 
 
@@ -159,7 +156,7 @@ class FuseByMean(nn.Module):
         )
 
 
-def _mean(vectors: Tensor, present: Tensor) -> Tensor:  # (B, M, W), (B, M) -> (B, W)
+def _mean(vectors: Tensor, present: Tensor) -> Tensor:  # (B, N, W), (B, N) -> (B, W)
     weight = present.to(vectors.dtype)[:, :, None]
     return (vectors * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
 

@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from components.features.source import Source
@@ -27,12 +28,22 @@ def spread(
         for chunk in chunks:
             yield from work(chunk, *extra)
         return
+    with processes(min(workers, len(chunks))) as pool:
+        for done in as_completed([pool.submit(work, chunk, *extra) for chunk in chunks]):
+            yield from done.result()
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes; on leaving, work that has not begun is dropped.
+
+    Raises:
+        ValueError: a process died, most likely for want of memory.
+    """
     # Spawn: a forked child would inherit the locks of threads it does not have.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(chunks)), context) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         try:
-            for done in as_completed([pool.submit(work, chunk, *extra) for chunk in chunks]):
-                yield from done.result()
+            yield pool
         except BrokenProcessPool:
             raise ValueError(
                 "a features process died (out of memory?); lower features.workers and run again, finished rows are kept"

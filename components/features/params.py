@@ -66,19 +66,24 @@ class TextParams(Section):
         return self
 
 
-class EmbeddedParams(Section):
-    """Features computed by the formulas in this folder; no weights, nothing to download."""
+class StoredParams(Section):
+    """What every extractor is told of segments and stores."""
 
-    kind: Literal["embedded"]
-    """Which extractors: the embedded ones."""
     segment_s: Annotated[float, Field(ge=0.5, le=60)]
     """Length of a segment, in seconds."""
     max_segments: Annotated[int, Field(ge=1, le=512)]
     """Most segments kept of a clip; a longer clip is sampled evenly."""
-    workers: Annotated[int, Field(ge=1, le=256)]
-    """Processes that decode and compute."""
     shard_rows: Annotated[int, Field(ge=1, le=1_000_000)]
     """Clips in each file of a store."""
+
+
+class EmbeddedParams(StoredParams):
+    """Features computed by the formulas in this folder; no weights, nothing to download."""
+
+    kind: Literal["embedded"]
+    """Which extractors: the embedded ones."""
+    workers: Annotated[int, Field(ge=1, le=256)]
+    """Processes that decode and compute."""
     music: MusicParams
     """The music extractor."""
     video: VideoParams
@@ -120,19 +125,13 @@ class HfTextParams(ModelParams):
     """Most tokens read of a text, with those that mark its start and end; the rest is cut off."""
 
 
-class HfParams(Section):
+class HfParams(StoredParams):
     """Features from pre-trained models in the format of the transformers library."""
 
     kind: Literal["hf"]
     """Which extractors: pre-trained models."""
-    segment_s: Annotated[float, Field(ge=0.5, le=60)]
-    """Length of a segment, in seconds."""
-    max_segments: Annotated[int, Field(ge=1, le=512)]
-    """Most segments kept of a clip; a longer clip is sampled evenly."""
     workers: Annotated[int, Field(ge=1, le=256)]
     """Processes that decode, while this one runs the model."""
-    shard_rows: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Clips in each file of a store."""
     device: Literal["auto", "cpu", "cuda"]
     """Where the models run; auto takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"]

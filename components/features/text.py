@@ -13,7 +13,7 @@ from components.features.params import TextParams
 from components.features.source import Source
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
-_MAX_CHARS = 20_000  # of a text; a longer one is not a description
+MAX_CHARS = 20_000  # of a text; a longer one is not a description
 
 
 class NoWordsError(ValueError):
@@ -44,7 +44,7 @@ def text_features(source: Source, params: TextParams) -> NDArray[np.float32]:
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text in lower case, with compatible characters made one (NFKC)."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text[:_MAX_CHARS]).casefold())
+    return _WORD.findall(unicodedata.normalize("NFKC", text[:MAX_CHARS]).casefold())
 
 
 def _word_runs(words: list[str], longest: int) -> Iterator[str]:

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.device import out_of_memory
 from components.tagging.clips import Clip
 from components.tagging.params import AudioParams
 from components.tagging.sound import Sound, count_windows, read_sounds, windows
@@ -105,35 +105,10 @@ class AudioTagger:
             try:
                 return self._listener(block)[: len(sounds)]
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             if self._batch == 1:
                 raise ValueError("tagging: not enough memory to listen to a single window; use a smaller model")
             log.warning("tagging: out of memory with %d windows; going on with %d", self._batch, self._batch // 2)
             self._batch //= 2
             sounds = sounds[: self._batch]
-
-
-def settle(params: AudioParams) -> Any:
-    """Return the torch device the section asks for, set up to give the same numbers each time.
-
-    Raises:
-        ValueError: a GPU is asked for and there is none.
-    """
-    # cuBLAS reads this when it starts; without it its sums are not repeatable.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
-    if params.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("params.yaml: tagging.device: no GPU is visible here; use auto or cpu")
-    torch.set_num_threads(params.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda" if params.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    # The CPU's allocator has no exception of its own.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.device import settle
 from components.hub import folder_digest, load, load_model, load_part, model_folder
 from components.modalities import TAG_GROUPS
-from components.tagging.audio import settle
 from components.tagging.params import ClapParams
 from components.tagging.vocabulary import read_labels, spoken
 from components.taxonomy import Taxonomy
@@ -40,7 +40,7 @@ class Clap:
         folder = model_folder(params.model, params.revision)
         self._extractor = load_part(transformers.AutoFeatureExtractor, folder)
         tokenizer = load_part(transformers.AutoTokenizer, folder)
-        self._device = settle(params)
+        self._device = settle(params.device, params.threads, "tagging.device")
         self._model = load_model(transformers.ClapModel, folder).to(self._device)
         names = dict.fromkeys(name for _, name in taxonomy.entries)
         self.labels = tuple(names) if params.labels is None else read_labels(Path(params.labels))

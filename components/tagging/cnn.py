@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.device import settle
 from components.hub import file_digest
-from components.tagging.audio import settle
 from components.tagging.frontend import RATE_HZ
 from components.tagging.nets import WINDOW_S, build_net
 from components.tagging.params import CnnParams
@@ -41,7 +41,7 @@ class Cnn:
         self.digest = hashlib.sha256(
             json.dumps(["cnn", params.architecture, file_digest(path), self.labels]).encode()
         ).hexdigest()
-        self._device = settle(params)
+        self._device = settle(params.device, params.threads, "tagging.device")
         self._net = net.to(self._device)
 
     def __call__(self, sounds: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.device import settle
 from components.hub import folder_digest, load, load_model, load_part, model_folder
-from components.tagging.audio import settle
 from components.tagging.params import HfParams
 
 _ACTIVATIONS = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax"}
@@ -41,7 +41,7 @@ class Hf:
         self.window_s = params.window_s
         parts = ["hf", folder_digest(folder), params.window_s, self._activation]
         self.digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        self._device = settle(params)
+        self._device = settle(params.device, params.threads, "tagging.device")
         self._model = model.to(self._device)
         self._try(folder)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluation.plots.style import COLOURS, INK, LABELS, QUIET, figure
-from flows.study.tables import Study, table_of
+from flows.study.tables import Study
 
 MODES = ("video", "text", "video+text")
 
@@ -13,7 +13,7 @@ def draw(study: Study, docs: Path) -> dict[str, Path]:
     """Draw every table; return the files by the table's letter."""
     drawn = {}
     for letter, experiment in study.settings.experiments.items():
-        rows = [row for row in table_of(study, letter) if row["recall"]]
+        rows = [row for row in study.tables[letter] if row["recall"]]
         path = docs / f"study-{letter.lower()}.png"
         if experiment.axis:
             _curves(study, rows, experiment.axis, path)

@@ -7,7 +7,7 @@ from typing import Any
 from components.evaluation.bootstrap import Interval
 from components.stage import atomic_file
 from flows.study.figures import draw
-from flows.study.tables import FUSED, Study, Verdict, table_of
+from flows.study.tables import FUSED, Study, Verdict
 
 PAGE = "study.md"
 _WORDS = {True: "held", False: "did not hold", None: "not decided"}
@@ -73,7 +73,7 @@ def _of(found: Interval, digits: int, sign: bool = False) -> str:
 
 
 def _table(study: Study, letter: str) -> Iterator[str]:
-    rows = table_of(study, letter)
+    rows = study.tables[letter]
     first = letter == next(iter(study.settings.experiments))
     heads = ["video R@10", "text R@10", "video + text R@10", "of the oracle (v, t, v+t)", "R@1", "R@5", "median rank"]
     heads += ["other text: own, its track"] if first else []

@@ -5,7 +5,7 @@ from pathlib import Path
 import mlflow
 
 from flows.environment import read_environment
-from flows.study.tables import Study, table_of
+from flows.study.tables import Study
 from flows.tracking import EXPERIMENT, answering, connect
 from flows.workspace import Workspace
 
@@ -27,7 +27,7 @@ def record_study(study: Study, page: Path, workspace: Workspace) -> str:
             mlflow.log_metrics({f"claim/{at + 1}": v.found["value"] for at, v in enumerate(study.verdicts)})
             mlflow.set_tags({f"claim/{at + 1}": f"{v.claim.says}: {v.held}" for at, v in enumerate(study.verdicts)})
             for letter in study.settings.experiments:
-                for row in table_of(study, letter):
+                for row in study.tables[letter]:
                     _record_row(study, letter, row)
             for system, figures in (study.videos or {"systems": {}})["systems"].items():
                 _record_videos(system, figures)

@@ -65,6 +65,33 @@ class Study:
         return self.recall(key, mode, cutoff)["value"] / self.limit(mode, cutoff)
 
     @cached_property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Return every table as plain values: per row an Interval per mode and cutoff, shares, medians.
+
+        The page, the figures and the runs all read them, and each interval takes 10,000 resamples.
+        """
+        return {letter: self._table(letter) for letter in self.settings.experiments}
+
+    def _table(self, letter: str) -> list[dict[str, Any]]:
+        out = []
+        for row in self.settings.experiments[letter].rows:
+            key = (letter, row.name)
+            measured = self.rows[key]
+            modes = [mode for mode in MODES if mode in measured.ranks]
+            out.append(
+                {
+                    "row": row.name,
+                    "seeds": len(measured.folders),
+                    "recall": {mode: {k: self.recall(key, mode, k) for k in CUTOFFS} for mode in modes},
+                    "share": {mode: self.share(key, mode) for mode in modes},
+                    "median": {mode: measured.median(mode) for mode in modes},
+                    "counterfactual": [report.get("counterfactual", {}) for report in measured.reports],
+                    "cpu_s": [job["cpu_s"] for job in measured.jobs],
+                }
+            )
+        return out
+
+    @cached_property
     def verdicts(self) -> list[Verdict]:
         """Judge every claim."""
         return [self._judge(claim) for claim in self.settings.claims]
@@ -107,24 +134,3 @@ def read_study(
     counted = pc.value_counts(tables.read_table(manifest).column("split")).to_pylist()
     splits = {row["values"]: row["counts"] for row in counted}
     return Study(settings, rows, oracle, queries, rows[next(iter(rows))].reports[0]["pool"], splits, videos)
-
-
-def table_of(study: Study, letter: str) -> list[dict[str, Any]]:
-    """Return one table as plain values: a dict per row, an Interval per mode and cutoff, shares, medians."""
-    out = []
-    for row in study.settings.experiments[letter].rows:
-        key = (letter, row.name)
-        measured = study.rows[key]
-        modes = [mode for mode in MODES if mode in measured.ranks]
-        out.append(
-            {
-                "row": row.name,
-                "seeds": len(measured.folders),
-                "recall": {mode: {k: study.recall(key, mode, k) for k in CUTOFFS} for mode in modes},
-                "share": {mode: study.share(key, mode) for mode in modes},
-                "median": {mode: measured.median(mode) for mode in modes},
-                "counterfactual": [report.get("counterfactual", {}) for report in measured.reports],
-                "cpu_s": [job["cpu_s"] for job in measured.jobs],
-            }
-        )
-    return out

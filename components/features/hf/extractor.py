@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from components.device import out_of_memory
 from components.features.hf.batches import Batches
-from components.features.hf.device import out_of_memory, settle
+from components.features.hf.device import device_and_dtype
 from components.features.hf.encoder import Encoder, build_encoder
 from components.features.hf.read import read_items
 from components.features.params import HfParams, ModelParams
@@ -108,5 +109,5 @@ class Hf:
         Raises:
             ValueError: the model cannot be used; its folder is named.
         """
-        device, dtype = settle(self._params)
+        device, dtype = device_and_dtype(self._params)
         return Loaded(device, dtype, self.encoder.load(device, dtype))

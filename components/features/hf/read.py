@@ -1,16 +1,15 @@
 """Items of sources, decoded in processes ahead of the model."""
 
-import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
 
 from components.features.hf.encoder import Reader
+from components.features.parallel import processes
 from components.features.source import Source
 
 Read = NDArray[Any] | Exception
@@ -29,25 +28,16 @@ def read_items(reader: Reader, sources: Sequence[Source], workers: int) -> Itera
         for source in sources:
             yield source.clip_id, _read(reader, source)
         return
-    # Spawn: a forked child would inherit the locks of threads it does not have.
-    context = multiprocessing.get_context("spawn")
     todo = iter(sources)
     waiting: deque[tuple[str, Future[Read]]] = deque()
-    with ProcessPoolExecutor(workers, context) as pool:
-        try:
-            while True:
-                for source in islice(todo, _AHEAD * workers - len(waiting)):
-                    waiting.append((source.clip_id, pool.submit(_read, reader, source)))
-                if not waiting:
-                    return
-                clip_id, items = waiting.popleft()
-                yield clip_id, items.result()
-        except BrokenProcessPool:
-            raise ValueError(
-                "a features process died (out of memory?); lower features.workers and run again, finished rows are kept"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with processes(workers) as pool:
+        while True:
+            for source in islice(todo, _AHEAD * workers - len(waiting)):
+                waiting.append((source.clip_id, pool.submit(_read, reader, source)))
+            if not waiting:
+                return
+            clip_id, items = waiting.popleft()
+            yield clip_id, items.result()
 
 
 def _read(reader: Reader, source: Source) -> Read:

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.features.source import Source
-from components.features.text import NoWordsError, words_of
+from components.features.text import MAX_CHARS, NoWordsError, words_of
 
 _SHORTEST = 8
-_MAX_CHARS = 20_000  # of a text; a longer one is not a description
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class TokenReader:
         if not words_of(source.text):
             raise NoWordsError("the text has no letter or digit")
         said = self.tokenizer(
-            source.text[:_MAX_CHARS], truncation=True, max_length=self.max_tokens, return_attention_mask=True
+            source.text[:MAX_CHARS], truncation=True, max_length=self.max_tokens, return_attention_mask=True
         )
         count = len(said["input_ids"])
         length = self.max_tokens if self.whole else min(self.max_tokens, _filled(count))
