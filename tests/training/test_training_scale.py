@@ -2,9 +2,10 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,12 +207,18 @@ CASES: list[tuple[str, EncoderSection, dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def worker(rank: int, port: int, root: Path, manifest: Manifest, out: Path) -> None:
-    """What torchrun would start, as a fork, so that torch is imported once."""
-    os.environ |= {
+def as_torchrun(rank: int, port: int) -> dict[str, str]:
+    """The environment that torchrun would give to one of two processes."""
+    return os.environ | {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "RANK": str(rank), "LOCAL_RANK": str(rank), "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }  # fmt: skip
+
+
+def worker(root: Path, out: Path) -> None:
+    """One of two processes: every case, a resumed run, and one that a single process has begun."""
+    rank, manifest = int(os.environ["RANK"]), json.loads((out / "manifest.json").read_text())
 
     def keep(name: str, trained: Trained) -> None:
         if rank == 0:
@@ -234,17 +241,24 @@ def of_two(corpus: tuple[Path, Manifest], tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
         run_half(patch, *corpus, out / "begun by one", SMOOTH_SHAPE)
+    (out / "manifest.json").write_text(json.dumps(corpus[1]))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    both = [context.Process(target=worker, args=(rank, port, *corpus, out)) for rank in (0, 1)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(timeout=120)
-        process.kill()
-    assert [process.exitcode for process in both] == [0, 0]
+    # Fresh processes: a fork would inherit what the tests before have set up, such as accelerate's state.
+    both = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(corpus[0]), str(out)], env=as_torchrun(rank, port), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=120)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], "\n".join(said)
     return out
 
 
@@ -276,3 +290,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
     same_weights(of_two, "begun by one", run(*corpus, tmp_path, SMOOTH_SHAPE))
     cut = json.loads((of_two / "begun by one.json").read_text())["summary"]["cut"]
     assert [(part["from_step"], part["processes"]) for part in cut] == [(0, 1), (4, 2)]
+
+
+if __name__ == "__main__":
+    worker(Path(sys.argv[1]), Path(sys.argv[2]))
