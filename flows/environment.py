@@ -70,6 +70,12 @@ class Environment(BaseSettings):
     mlflow_token: SecretStr | None = Field(default=None, validation_alias="MLFLOW_TRACKING_TOKEN")
     """Bearer token of an MLflow server."""
 
+    ledger_url: str | None = Field(default=None)
+    """Database of releases, audit log and leases (`NEEDLEDROP_LEDGER_URL`); default: `.needledrop/ledger.db`."""
+
+    webhook_url: SecretStr | None = Field(default=None)
+    """Where notifications go, Slack-compatible (`NEEDLEDROP_WEBHOOK_URL`); its path is a secret."""
+
     aws_endpoint_url: str | None = Field(default=None, validation_alias="AWS_ENDPOINT_URL")
     """S3 service other than Amazon's, for `corpus.kind: s3`."""
 
@@ -88,6 +94,10 @@ class Environment(BaseSettings):
     def tracking(self, workspace: Workspace) -> str:
         """The MLflow URI in force."""
         return self.tracking_uri or f"sqlite:///{workspace.mlflow_database}"
+
+    def ledger(self, workspace: Workspace) -> str:
+        """The ledger's database URL in force."""
+        return self.ledger_url or f"sqlite:///{workspace.ledger}"
 
     def redacted(self) -> dict[str, Any]:
         """Every setting as text that is safe to print: secrets say only whether they are set."""

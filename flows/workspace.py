@@ -43,6 +43,11 @@ class Workspace:
         return self.state / "lock"
 
     @property
+    def ledger(self) -> Path:
+        """The default database of releases, audit log and leases."""
+        return self.state / "ledger.db"
+
+    @property
     def receipt(self) -> Path:
         """What the last registration was."""
         return self.state / "registered.json"

@@ -1,0 +1,1 @@
+"""The commands of `needledrop`, by topic; libraries are imported by the command that needs them."""
