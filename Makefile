@@ -3,11 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+SERVERS := $(VENV)/.servers
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help retrain test lint format ui bench clean
+.PHONY: help retrain test test-stack lint format ui stack stack-down bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,11 +21,18 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(SERVERS): $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server]'
+	@touch $@
+
 retrain: $(READY)  ## run the whole pipeline on the corpus of params.yaml and register the model
 	@$(BIN)/needledrop retrain
 
 test: $(READY)  ## run the tests, in two processes
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+test-stack: $(SERVERS)  ## run the tests that need the real servers, on a stack of their own
+	@NEEDLEDROP_TEST_STACK=1 $(BIN)/python -m pytest -q tests/stack
 
 lint: $(READY)  ## ruff and mypy (strict on components/ and flows/)
 	@$(BIN)/ruff check .
@@ -38,8 +46,14 @@ format: $(READY)  ## let ruff mend and format the code
 ui: $(READY)  ## MLflow and Prefect pages of this workspace, on loopback, until Ctrl-C
 	@$(BIN)/python -m infra.local
 
+stack: $(SERVERS)  ## the whole platform on this machine: PostgreSQL, S3, MLflow, Prefect, a worker; on loopback
+	@$(BIN)/python -m infra.stack up
+
+stack-down:  ## stop it; its data stay in .needledrop/stack
+	@if [ -e .needledrop/stack/ports.json ]; then $(BIN)/python -m infra.stack down; fi
+
 bench: $(READY)  ## measure what orchestration costs against plain `dvc repro`
 	@$(BIN)/python -m benchmarks.orchestration
 
-clean:  ## remove the virtual environment, data, caches and local servers' state
+clean: stack-down  ## remove the virtual environment, data, caches and local servers' state
 	rm -rf $(VENV) data .needledrop .dvc/cache .dvc/tmp .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -6,14 +6,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from flows.commands import ask, compute, look
+from flows.commands import ask, compute, deploy, gate, lineage, look, monitor, release, share
 from flows.commands.common import Run
 from flows.exits import ERROR, OK, Refusal
 
 EPILOG = "exit codes: 0 ok, 1 error, 2 usage or params.yaml, 3 gate failed, 4 inconclusive, 5 busy"
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
-TOPICS = (look, compute, ask)
+TOPICS = (look, compute, ask, lineage, deploy, release, share, monitor, gate)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from flows.exits import USAGE, Refusal
 from flows.workspace import Workspace
 
 # Libraries that report home unless told not to.
-_TELEMETRY = {
+TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "False",
@@ -73,11 +73,20 @@ class Environment(BaseSettings):
     ledger_url: str | None = Field(default=None)
     """Database of releases, audit log and leases (`NEEDLEDROP_LEDGER_URL`); default: `.needledrop/ledger.db`."""
 
+    source: str | None = Field(default=None)
+    """Git repository that deployed runs take their code from, a path or an address (`NEEDLEDROP_SOURCE`)."""
+
+    checkouts: Path | None = Field(default=None)
+    """Folder on a worker's machine for the workspaces of deployed runs and their DVC cache (`NEEDLEDROP_CHECKOUTS`)."""
+
     webhook_url: SecretStr | None = Field(default=None)
     """Where notifications go, Slack-compatible (`NEEDLEDROP_WEBHOOK_URL`); its path is a secret."""
 
+    dvc_remote: str | None = Field(default=None)
+    """Where `push` and `pull` share files (`NEEDLEDROP_DVC_REMOTE`), e.g. `s3://needledrop-dvc/cache`."""
+
     aws_endpoint_url: str | None = Field(default=None, validation_alias="AWS_ENDPOINT_URL")
-    """S3 service other than Amazon's, for `corpus.kind: s3`."""
+    """S3 service other than Amazon's, for media, artifacts and the DVC remote."""
 
     aws_region: str | None = Field(default=None, validation_alias="AWS_DEFAULT_REGION")
     """Region of the S3 service."""
@@ -143,7 +152,7 @@ def prepare(workspace: Workspace, verbose: bool = False) -> Environment:
     Variables that the user set stay as they are.
     """
     defaults = {
-        **_TELEMETRY,
+        **TELEMETRY,
         **_MLFLOW,
         **_PREFECT,
         "PREFECT_HOME": str(workspace.prefect_home),

@@ -11,13 +11,14 @@ from flows import tracking
 from flows.console import console, table
 from flows.environment import Environment, redact
 from flows.exits import OK, USAGE, Refusal
+from flows.release.mirror import CHALLENGER, CHAMPION
 from flows.workspace import Workspace
 
 
 def ask(
-    workspace: Workspace, environment: Environment, video: Path | None, text: str | None, k: int, alias: str
+    workspace: Workspace, environment: Environment, video: Path | None, text: str | None, k: int, alias: str | None
 ) -> dict[str, Any]:
-    """Return the ranking of the model with `alias`.
+    """Return the ranking of the model with `alias`; without one, of the champion, else of the challenger.
 
     Raises:
         Refusal: nothing to ask with, no such file, not a video, no such model, MLflow does not answer.
@@ -27,7 +28,7 @@ def ask(
     if video is not None and not video.is_file():
         raise Refusal(f"{video}: {'is a folder, not a video' if video.is_dir() else 'no such file'}")
     uri = environment.tracking(workspace)
-    number = _version(workspace, environment, alias)
+    number, alias, note = _version(workspace, environment, alias)
 
     import mlflow
     import pandas as pd
@@ -44,12 +45,14 @@ def ask(
     return {
         "model": f"{tracking.MODEL} version {number}",
         "alias": alias,
+        "note": note,
         **row,
         "ranking": [_plain(hit) for hit in ranking],
     }
 
 
-def _version(workspace: Workspace, environment: Environment, alias: str) -> int:
+def _version(workspace: Workspace, environment: Environment, alias: str | None) -> tuple[int, str, str]:
+    """Return a version, its alias, and what is to be said about it."""
     uri = environment.tracking(workspace)
     aliases: dict[str, Any] = {}
     if tracking.exists(environment, workspace):
@@ -57,10 +60,15 @@ def _version(workspace: Workspace, environment: Environment, alias: str) -> int:
         with tracking.answering(uri):
             for model in client.search_registered_models(f"name = '{tracking.MODEL}'"):
                 aliases = model.aliases
-    if alias not in aliases:
-        known = f"; there is {', '.join(sorted(aliases))}" if aliases else "; run `needledrop retrain` first"
-        raise Refusal(f"no model has the alias '{alias}' at {redact(uri)}{known}")
-    return int(aliases[alias])
+    wanted = alias or CHAMPION
+    if wanted in aliases:
+        return int(aliases[wanted]), wanted, ""
+    if alias is None and CHALLENGER in aliases:
+        number = int(aliases[CHALLENGER])
+        note = f"no champion yet: this is the challenger, version {number}, which nobody has approved and promoted"
+        return number, CHALLENGER, note
+    known = f"; there is {', '.join(sorted(aliases))}" if aliases else "; run `needledrop retrain` first"
+    raise Refusal(f"no model has the alias '{wanted}' at {redact(uri)}{known}")
 
 
 def _plain(hit: dict[Any, Any]) -> dict[str, Any]:
@@ -72,6 +80,8 @@ def show(answer: dict[str, Any]) -> int:
     out = console()
     asked = " and ".join(part for part in (answer["video"], f"“{answer['text']}”" if answer["text"] else None) if part)
     out.print(f"{answer['model']} ({answer['alias']}), for {asked}", markup=False, soft_wrap=True)
+    if answer["note"]:
+        out.print(answer["note"], markup=False, soft_wrap=True)
     rows = table("rank", "score", "title", "artist", "time", "tags", "clip", right=("rank", "score"))
     for hit in answer["ranking"]:
         time = f"{hit['start_s']:.1f}-{hit['end_s']:.1f} s"

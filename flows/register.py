@@ -2,7 +2,8 @@
 
 The content digest names the result. A version with that digest means the work is done; a run with
 it that no version points to is a half one, taken away and made again. The version is created last,
-in one call that carries the digest, so it exists whole or not at all.
+in one call that carries the digest, so it exists whole or not at all. Then it gets its row in the
+ledger and is the challenger; a gate and a person decide what becomes champion (flows/release).
 """
 
 import hashlib
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from components.stage import write_json
 from flows.digest import Digests, digests
-from flows.environment import read_environment, redact
+from flows.environment import Environment, read_environment, redact
 from flows.exits import Refusal
 from flows.graph import Graph
-from flows.results import read_metrics
+from flows.release.entry import RUN_TAG, enter, known
+from flows.release.mirror import CHAMPION, DIGEST_TAG, mirror, standing
+from flows.release.unit import read_pair
 from flows.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists
 from flows.workspace import Workspace
 
@@ -27,8 +30,19 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION, CHALLENGER = "champion", "challenger"
-DIGEST_TAG, RUN_TAG, WORKSPACE_TAG = "needledrop.digest", "needledrop.run", "needledrop.workspace"
+__all__ = [
+    "CHAMPION",
+    "DIGEST_TAG",
+    "RUN_TAG",
+    "Registration",
+    "can_register",
+    "champion_floor",
+    "find_version",
+    "register",
+    "remembered",
+]
+
+WORKSPACE_TAG = "needledrop.workspace"
 FLOOR_TIMES_CHANCE = 3.0
 """A first champion's video+text R@10 must be above this many times chance, at its interval's low end."""
 
@@ -43,7 +57,6 @@ class Registration:
     run_id: str
     aliases: list[str] = field(default_factory=list)
     tracking: str = ""
-    note: str = ""
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -55,7 +68,7 @@ class Registration:
         what = "registered" if self.new else "already registered"
         names = f" ({', '.join(self.aliases)})" if self.aliases else ""
         took = f" in {self.seconds:.1f} s" if self.new else ""
-        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{took}{self.note}"
+        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{took}"
 
 
 def can_register(graph: Graph) -> bool:
@@ -64,13 +77,13 @@ def can_register(graph: Graph) -> bool:
 
 
 def register(graph: Graph, workspace: Workspace) -> Registration:
-    """Register what the files hold, if it is not registered yet, and settle its aliases.
+    """Register what the files hold, if it is not registered yet, and make it the challenger.
 
     Call it while holding the workspace's lock.
 
     Raises:
         Unreachable: MLflow did not answer; the files stay, and the message says what to run later.
-        Refusal: there is nothing to register.
+        Refusal: there is nothing to register, or model and index are no pair.
     """
     if not can_register(graph):
         raise Refusal("dvc.yaml has no training, evaluation and indexing: nothing to register")
@@ -79,7 +92,7 @@ def register(graph: Graph, workspace: Workspace) -> Registration:
     try:
         client = connect(environment, workspace)
         with answering(uri):
-            done = _register(client, graph, workspace, redact(uri))
+            done = _register(client, environment, graph, workspace)
     except Unreachable as error:
         raise Unreachable(f"{error}; the results stay: run `needledrop register` later") from error.__cause__
     write_json(workspace.receipt, done.as_json())
@@ -99,27 +112,30 @@ def remembered(graph: Graph, workspace: Workspace) -> Registration | None:
     same_store = last.tracking == redact(environment.tracking(workspace)) and exists(environment, workspace)
     if not same_store or last.digest != digests(graph, workspace).content:
         return None
-    return replace(last, new=False, seconds=0.0)
+    release = known(environment, workspace, last.digest)
+    if release is None or release.version != last.version:
+        return None
+    return replace(last, new=False, seconds=0.0, aliases=_aliases(environment, workspace, last.version))
 
 
-def _register(client: "MlflowClient", graph: Graph, workspace: Workspace, uri: str) -> Registration:
+def _register(client: "MlflowClient", environment: Environment, graph: Graph, workspace: Workspace) -> Registration:
     began = time.monotonic()
     names = digests(graph, workspace)
     version = find_version(client, names.content)
     new = version is None
     if version is None:
+        _require_pair(graph, workspace)
         experiment = _experiment(client, workspace)
         clear_half_runs(client, experiment, workspace_id(workspace), names.content)
         version = _create(client, experiment, graph, workspace, names)
-    aliases, note = settle_aliases(client, version, read_metrics(graph, workspace) or {})
+    settle_aliases(client, environment, workspace, version)
     return Registration(
         version=int(version.version),
         new=new,
         digest=names.content,
         run_id=version.tags.get(RUN_TAG, ""),
-        aliases=aliases,
-        tracking=uri,
-        note=note,
+        aliases=_aliases(environment, workspace, int(version.version)),
+        tracking=redact(environment.tracking(workspace)),
         seconds=round(time.monotonic() - began, 2),
     )
 
@@ -149,31 +165,29 @@ def clear_half_runs(client: "MlflowClient", experiment: str, workspace: str, dig
     return len(half)
 
 
-def settle_aliases(client: "MlflowClient", version: "ModelVersion", metrics: dict[str, Any]) -> tuple[list[str], str]:
-    """Point `challenger` at the version, and `champion` where there is none and the floor is passed.
+def settle_aliases(
+    client: "MlflowClient", environment: Environment, workspace: Workspace, version: "ModelVersion"
+) -> None:
+    """Put the version into the ledger as the challenger, and let MLflow show it."""
+    enter(client, environment, workspace, version)
+    mirror(environment, workspace)
 
-    Returns:
-        The version's aliases, and a note where it could not become champion.
-    """
-    note = ""
-    held = client.get_registered_model(MODEL).aliases
-    if str(held.get(CHALLENGER)) != str(version.version):
-        client.set_registered_model_alias(MODEL, CHALLENGER, version.version)
-    if CHAMPION not in held:
-        low, floor = champion_floor(metrics)
-        if low >= floor:
-            client.set_registered_model_alias(MODEL, CHAMPION, version.version)
-        else:
-            note = (
-                f"; it is no champion: the interval of its video+text R@10 begins at {low:.3f}, "
-                f"the floor is {floor:.3f} ({FLOOR_TIMES_CHANCE:g} x chance)"
-            )
-    aliases = client.get_registered_model(MODEL).aliases
-    return sorted(name for name, number in aliases.items() if str(number) == str(version.version)), note
+
+def _aliases(environment: Environment, workspace: Workspace, version: int) -> list[str]:
+    aliases = standing(environment, workspace).aliases
+    return sorted(name for name, number in aliases.items() if number == version)
+
+
+def _require_pair(graph: Graph, workspace: Workspace) -> None:
+    model, index = graph["training"].argument("model"), graph["indexing"].argument("index")
+    try:
+        read_pair(workspace.root / model, workspace.root / index)
+    except (ValueError, OSError, KeyError) as error:
+        raise Refusal(f"{model}, {index}: {error}; run `needledrop retrain`") from None
 
 
 def champion_floor(metrics: dict[str, Any]) -> tuple[float, float]:
-    """The low end of video+text R@10 (video to music, tracks), and what it must reach."""
+    """The low end of video+text R@10 (video to music, tracks), and what a first champion's must reach."""
     low = metrics["track"]["video_to_music"]["video+text"]["R@10"]["low"]
     return float(low), FLOOR_TIMES_CHANCE * float(metrics["pool"]["chance"]["R@10"])
 

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from rich.console import Console
+
 from flows import tracking
 from flows.console import console
 from flows.environment import Environment, redact
 from flows.exits import OK, Refusal
 from flows.graph import load_graph
 from flows.lock import holder
+from flows.release.mirror import ALIASES, standing
 from flows.runs import read_runs
 from flows.workspace import Workspace
 
@@ -23,7 +26,8 @@ def look(workspace: Workspace, environment: Environment) -> dict[str, Any]:
         pending: list[str] | str = list(load_graph(workspace.root).pending)
     except Refusal as error:
         pending = str(error)
-    return {"busy": busy, "last_run": last, "pending": pending, "models": _models(workspace, environment)}
+    return {"busy": busy, "last_run": last, "pending": pending,
+        "models": _models(workspace, environment), "releases": _releases(workspace, environment)}  # fmt: skip
 
 
 def _models(workspace: Workspace, environment: Environment) -> dict[str, Any]:
@@ -39,6 +43,18 @@ def _models(workspace: Workspace, environment: Environment) -> dict[str, Any]:
         return {"tracking": uri, "error": str(error)}
     aliases = {name: int(number) for model in found for name, number in model.aliases.items()}
     return {"tracking": uri, "versions": len(versions), "aliases": aliases}
+
+
+def _releases(workspace: Workspace, environment: Environment) -> dict[str, Any]:
+    try:
+        now = standing(environment, workspace)
+    except Refusal as error:
+        return {"error": str(error)}
+    states = {release.version: release for release in now.releases}
+    return {
+        alias: {"version": number, "state": states[number].state, "approved_by": states[number].approved_by}
+        for alias, number in now.aliases.items()
+    }
 
 
 def show(now: dict[str, Any]) -> int:
@@ -70,6 +86,20 @@ def show(now: dict[str, Any]) -> int:
     elif not models["versions"]:
         out.print("  none registered")
     else:
-        held = ", ".join(f"{name} is version {number}" for name, number in sorted(models["aliases"].items()))
-        out.print(f"  {models['versions']} version{'s' if models['versions'] > 1 else ''}; {held or 'no aliases'}")
+        out.print(f"  {models['versions']} version{'s' if models['versions'] > 1 else ''}")
+    _show_releases(out, now["releases"], models.get("aliases", {}))
     return OK
+
+
+def _show_releases(out: Console, releases: dict[str, Any], shown: dict[str, int]) -> None:
+    if "error" in releases:
+        out.print(f"releases: {releases['error']}", markup=False)
+        return
+    for alias, held in releases.items():
+        by = f", approved by {held['approved_by']}" if held["approved_by"] else ""
+        state = "" if held["state"] == alias else f", {held['state'].replace('_', ' ')}"
+        out.print(f"  {alias:<10} version {held['version']}{state}{by}", markup=False)
+    ledger = {alias: held["version"] for alias, held in releases.items()}
+    behind = [alias for alias in ALIASES if shown.get(alias) != ledger.get(alias)]
+    if behind and shown:
+        out.print(f"  MLflow shows another {', '.join(behind)}: `needledrop release show` brings it up to date")

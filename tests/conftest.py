@@ -1,15 +1,41 @@
-"""Order: whole pipelines first, so that a second worker has everything else to do meanwhile.
+"""Order: whole pipelines first, so that a second worker has everything else to do meanwhile; one Prefect server.
 
 Two workers share two cores: where nothing else is said, a library gets one thread, also in the processes
 that tests start. More would wait for each other.
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from flows.workspace import Workspace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "tests/pipeline/" not in item.nodeid)
+
+
+@pytest.fixture
+def clean_environment() -> dict[str, str]:
+    """The environment of a user who has set nothing, with our code importable."""
+    ours = {
+        name: value for name, value in os.environ.items() if not name.startswith(("NEEDLEDROP_", "MLFLOW_", "AWS_"))
+    }
+    return ours | {"PYTHONPATH": str(Path(__file__).parents[1]), "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one Prefect server for all tests; other processes may use it too."""
+    from flows.environment import prepare
+
+    prepare(Workspace(tmp_path_factory.mktemp("prefect")))
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(PREFECT_API_URL.value())

@@ -12,7 +12,9 @@ def add(command: AddCommand) -> None:
     recommend.add_argument("video", metavar="VIDEO", nargs="?", type=Path, help="any file with pictures in it")
     recommend.add_argument("--text", metavar="SENTENCE", help="what the music should be like")
     recommend.add_argument("-k", type=positive, default=10, metavar="N", help="how many to show (default 10)")
-    recommend.add_argument("--alias", default="champion", help="which registered model (default champion)")
+    recommend.add_argument(
+        "--alias", help="which registered model (default champion; before the first one, challenger)"
+    )
 
 
 def _recommend(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Toy workspaces (a few trivial stages, real params.yaml), one Prefect server and one MLflow store per session."""
+"""Toy workspaces (a few trivial stages, real params.yaml), and the command line in and out of process."""
 
 import os
 import shutil
@@ -116,25 +116,3 @@ def here(
     yield run
     os.environ.clear()
     os.environ.update(before)
-
-
-@pytest.fixture
-def clean_environment() -> dict[str, str]:
-    """The environment of a user who has set nothing, with our code importable."""
-    ours = {
-        name: value for name, value in os.environ.items() if not name.startswith(("NEEDLEDROP_", "MLFLOW_", "AWS_"))
-    }
-    return ours | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one Prefect server for all tests; other processes may use it too."""
-    from flows.environment import prepare
-
-    prepare(Workspace(tmp_path_factory.mktemp("prefect")))
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())

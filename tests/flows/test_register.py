@@ -1,5 +1,6 @@
 """Registration on small real artifacts: once per content, whole or not at all, and loadable anywhere."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,9 +15,11 @@ import pytest
 import yaml
 
 from flows import register as registering
-from flows.environment import prepare
+from flows.environment import prepare, read_environment
 from flows.graph import Graph, load_graph
 from flows.register import DIGEST_TAG, Registration, champion_floor, register, remembered
+from flows.release.mirror import standing
+from flows.release.unit import MismatchedPair
 from flows.tracking import Unreachable
 from flows.workspace import Workspace
 
@@ -34,7 +37,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_project: Path) -> t
     workspace = Workspace(folder)
     graph = load_graph(folder)
     write_results(graph, workspace)
-    from flows.environment import read_environment
     from flows.tracking import connect
 
     prepare(workspace)
@@ -61,7 +63,6 @@ def graph(finished: tuple[Workspace, Graph]) -> Graph:
 
 
 def client(workspace: Workspace) -> Any:
-    from flows.environment import read_environment
     from flows.tracking import connect
 
     return connect(read_environment(), workspace)
@@ -76,10 +77,11 @@ def live_runs(workspace: Workspace) -> list[Any]:
     return list(mlflow.search_runs([mlflow.get_experiment_by_name("needledrop").experiment_id]))
 
 
-def test_the_first_good_model_is_champion_and_the_run_holds_what_it_takes(workspace: Workspace, graph: Graph) -> None:
+def test_a_model_is_the_challenger_and_the_run_holds_what_it_takes(workspace: Workspace, graph: Graph) -> None:
     done = register(graph, workspace)
-    assert (done.version, done.new, done.aliases) == (1, True, ["challenger", "champion"])
+    assert (done.version, done.new, done.aliases) == (1, True, ["challenger"])
     mlflow = client(workspace)
+    assert mlflow.get_registered_model("needledrop").aliases == {"challenger": 1}
     run = mlflow.get_run(done.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags[DIGEST_TAG] == done.digest and run.data.tags["mlflow.source.git.commit"]
@@ -116,7 +118,8 @@ def test_the_same_content_is_registered_once_and_new_content_again(workspace: Wo
     second = register(graph, workspace)
     assert (second.version, second.new, second.aliases) == (2, True, ["challenger"])
     params.write_text(before)
-    assert register(graph, workspace).aliases == ["challenger", "champion"], "challenger is what the files hold"
+    assert (register(graph, workspace).version, register(graph, workspace).aliases) == (1, ["challenger"])
+    assert client(workspace).get_registered_model("needledrop").aliases == {"challenger": 1}, "what the files hold"
 
 
 def test_a_run_that_changed_nothing_need_not_ask_mlflow(workspace: Workspace, graph: Graph) -> None:
@@ -134,22 +137,45 @@ def test_a_run_that_changed_nothing_need_not_ask_mlflow(workspace: Workspace, gr
     assert remembered(graph, workspace) is None, "the store is gone"
 
 
-def test_a_model_below_the_floor_is_no_champion(workspace: Workspace, graph: Graph) -> None:
-    path = workspace.root / graph["evaluation"].argument("metrics")
-    metrics = json.loads(path.read_text())
-    metrics["track"]["video_to_music"]["video+text"]["R@10"]["low"] = 3 * metrics["pool"]["chance"]["R@10"] - 0.001
-    low, floor = champion_floor(metrics)
-    assert low < floor
-    path.write_text(json.dumps(metrics))
+def test_a_release_in_the_ledger_is_what_the_files_hold(workspace: Workspace, graph: Graph) -> None:
     done = register(graph, workspace)
-    assert done.aliases == ["challenger"] and "it is no champion" in done.sentence()
+    (release,) = standing(read_environment(), workspace).releases
+    assert (release.version, release.digest, release.state) == (1, done.digest, "registered")
+    assert release.run_id == done.run_id and release.manifest == "0" * 32
+    config = workspace.root / graph["training"].argument("model") / "config.json"
+    assert release.model == hashlib.sha256(config.read_bytes()).hexdigest()
+    features = {name: about["features"] for name, about in json.loads(config.read_text())["modalities"].items()}
+    assert release.specs == features and set(features) == {"music", "video", "text"}
+    table = workspace.root / graph["indexing"].argument("index") / "catalogue.parquet"
+    assert release.catalogue == hashlib.sha256(table.read_bytes()).hexdigest()
+
+
+def test_an_index_of_another_model_is_not_registered(workspace: Workspace, graph: Graph) -> None:
+    meta = workspace.root / graph["indexing"].argument("index") / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"model": "f" * 64}))
+    with pytest.raises(MismatchedPair, match=r"made with model ffffffffffff.*`needledrop retrain`"):
+        register(graph, workspace)
+    assert client(workspace).search_registered_models() == []
+    assert standing(read_environment(), workspace).releases == ()
+
+
+def test_a_receipt_without_its_row_in_the_ledger_is_not_believed(workspace: Workspace, graph: Graph) -> None:
+    register(graph, workspace)
+    workspace.ledger.unlink()
+    assert remembered(graph, workspace) is None
+
+
+def test_the_floor_of_a_first_champion_is_three_times_chance(workspace: Workspace, graph: Graph) -> None:
+    metrics = json.loads((workspace.root / graph["evaluation"].argument("metrics")).read_text())
+    assert champion_floor(metrics) == pytest.approx((0.6, 0.15))  # 10 of 200 by chance
 
 
 STEPS = {
     "as the run starts": "flows.record.log_params",
     "inside the model": "mlflow.tracking.MlflowClient.finalize_logged_model",
     "before the version": "mlflow.register_model",
-    "before the aliases": "flows.register.settle_aliases",
+    "before the ledger": "flows.release.entry.add",
+    "before the aliases": "flows.register.mirror",
 }
 
 
@@ -164,9 +190,12 @@ def test_a_kill_at_any_step_then_again_gives_one_version(
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     done = register(graph, workspace)
-    assert (done.version, done.new) == (1, step != "before the aliases")
-    assert done.aliases == ["challenger", "champion"]
+    assert (done.version, done.new) == (1, step not in ("before the ledger", "before the aliases"))
+    assert done.aliases == ["challenger"]
     assert versions(workspace) == [1]
+    assert client(workspace).get_registered_model("needledrop").aliases == {"challenger": 1}
+    (release,) = standing(read_environment(), workspace).releases
+    assert (release.version, release.run_id) == (1, done.run_id)
     (run,) = live_runs(workspace)
     assert (run.info.run_id, run.info.status) == (done.run_id, "FINISHED")
     mlflow = client(workspace)
@@ -191,7 +220,7 @@ ELSEWHERE = """
 import json, sys
 import mlflow, pandas as pd
 mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/needledrop@champion")
+model = mlflow.pyfunc.load_model("models:/needledrop@challenger")
 import components
 answer = model.predict(pd.DataFrame([{"text": "calm piano", "k": 3}, {"text": "loud drums", "k": 2}]))
 print(json.dumps({"code": components.__file__, "rows": answer.to_dict("records")}))
@@ -225,6 +254,7 @@ def test_the_model_answers_in_another_process_from_an_empty_folder(
     assert asked.returncode == 0, asked.stderr
     said = json.loads(asked.stdout)
     assert said["model"] == f"needledrop version {done.version}"
+    assert said["alias"] == "challenger" and "no champion yet" in said["note"]
     assert [(row["clip_id"], row["score"]) for row in said["ranking"]] == [
         (row["clip_id"], row["score"]) for row in answer["rows"] if row["query"] == 0
     ]

@@ -1,0 +1,58 @@
+"""Commands that put the platform to work: deployments and workers."""
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+
+from flows.commands.common import AddCommand, emit, here
+from flows.exits import OK
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands of this topic."""
+    deploy = command("deploy", "create or update the work pools and deployments of prefect.yaml", _deploy)
+    deploy.add_argument("--retrain-cron", metavar="CRON", help="another schedule for retrain, e.g. '*/5 * * * *'")
+    deploy.add_argument("--jitter", type=_seconds, metavar="SECONDS", help="another jitter for retrain (0: none)")
+    worker = command("worker", "clear up after dead runs, then run what the work pool has, until Ctrl-C", _worker)
+    worker.add_argument("--pool", default="needledrop-cpu", metavar="NAME", help="work pool (default needledrop-cpu)")
+    worker.add_argument("--name", metavar="NAME", help="what Prefect's page calls it")
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of seconds from 0 up (got {text!r})")
+    return int(text)
+
+
+def _deploy(arguments: argparse.Namespace) -> int:
+    workspace, environment = here()
+    from flows.deploy import deploy, read_deployments
+
+    done = deploy(environment, read_deployments(workspace.root, arguments.retrain_cron, arguments.jitter))
+    if arguments.json:
+        return emit([asdict(item) for item in done])
+    width = max(len(item.name) for item in done)
+    for item in done:
+        print(f"{item.name:<{width}}  {item.what:<9}  {f'next run {item.next_run}' if item.next_run else ''}".rstrip())
+    print("next: needledrop worker   (on each machine that shall run them)")
+    return OK
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    workspace, _ = here(verbose=True)
+    from flows.checkout import shared
+    from flows.deploy import ensure_pool
+    from flows.environment import read_environment
+    from flows.reaper import reap
+
+    # Where nothing else is said, runs clone this project, and beside its other state.
+    os.environ.setdefault("NEEDLEDROP_SOURCE", str(workspace.root))
+    os.environ.setdefault("NEEDLEDROP_CHECKOUTS", str(workspace.state / "checkouts"))
+    environment = shared(read_environment())
+    ensure_pool(environment, arguments.pool)
+    for run in reap(environment, workspace):
+        print(f"run {run} had died: marked crashed, its leases are free", flush=True)
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", arguments.pool]
+    command += ["--name", arguments.name] if arguments.name else []
+    os.execv(command[0], command)  # noqa: S606 - signals go to Prefect's worker itself

@@ -1,0 +1,144 @@
+"""Commands that decide what is served: approve, promote, roll back; and that show who decided it."""
+
+import argparse
+import getpass
+import sys
+from typing import Any
+
+from flows.commands.common import AddCommand, emit, here, positive
+from flows.exits import OK, USAGE, Refusal
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands of this topic."""
+    approve = command("approve", "sign a model version off that passed its gate", _approve)
+    _version(approve)
+    approve.add_argument("--by", required=True, metavar="NAME", help="who answers for it")
+    approve.add_argument("--reason", required=True, metavar="TEXT", help="why, in words")
+    approve.add_argument(
+        "--override-inconclusive", action="store_true", help="approve although the gate could not tell; never after a failed gate"
+    )  # fmt: skip
+    promote = command("promote", "make an approved model version the champion", _promote)
+    _version(promote)
+    _decider(promote)
+    promote.add_argument(
+        "--champion-lost", action="store_true", help="the present champion's files are gone: accept that there is no way back to it"
+    )  # fmt: skip
+    rollback = command("rollback", "restore the previous champion, model and index together", _rollback)
+    rollback.add_argument("--reason", default="rollback", metavar="TEXT", help="why, in words")
+    _decider(rollback)
+    release = command("release", "show releases: what is signed off together, states, history", _release)
+    release.add_argument("action", choices=("show",), help="show all releases, or one")
+    release.add_argument("version", metavar="VERSION", nargs="?", type=positive, help="a model version")
+    audit = command("audit", "verify or show the log of who decided what", _audit)
+    audit.add_argument("action", choices=("verify", "show"), help="walk the chain of hashes, or print the rows")
+
+
+def _version(command: argparse.ArgumentParser) -> None:
+    command.add_argument("version", metavar="VERSION", type=positive, help="a model version; see `release show`")
+
+
+def _decider(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--by", metavar="NAME", help="who does it (default: the user of this machine)")
+    command.add_argument(
+        "--expect", type=_expected, metavar="VERSION", help="refuse unless this version is champion (`none` for none)"
+    )
+
+
+def _expected(text: str) -> int:
+    from flows.release.rules import NONE_YET
+
+    return NONE_YET if text == "none" else positive(text)
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    workspace, environment = here()
+    from flows.release import actions, show
+
+    number = arguments.version
+    before = show.look(environment, workspace)
+    release = actions.approve(
+        environment, workspace, number, arguments.by, arguments.reason, arguments.override_inconclusive
+    )
+    if arguments.json:
+        return emit(release.as_json())
+    print(
+        f"version {number}: {_already(before, number, 'approved')}approved by {release.approved_by} at "
+        f"{release.approved_at}, on gate report {str(release.evidence)[:12]}"
+    )
+    if release.state == "approved":
+        print(f"next: needledrop promote {number}   make it the champion")
+    return OK
+
+
+def _promote(arguments: argparse.Namespace) -> int:
+    workspace, environment = here()
+    from flows.release import actions, show
+
+    before, number = show.look(environment, workspace), arguments.version
+    release = actions.promote(
+        environment, workspace, number, _who(arguments), arguments.expect, arguments.champion_lost
+    )
+    if arguments.json:
+        return emit(release.as_json())
+    after = show.look(environment, workspace)["aliases"]
+    held = f"; version {after['previous']} is previous" if "previous" in after else ""
+    print(f"version {number} is {_already(before, number, 'champion')}champion, model and index together{held}")
+    back = "needledrop rollback   restore the previous champion" if held else "needledrop recommend VIDEO   ask it"
+    print(f"next: {back}")
+    return OK
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    workspace, environment = here()
+    from flows.release import actions, show
+
+    before = show.look(environment, workspace)["aliases"].get("champion")
+    release = actions.rollback(environment, workspace, _who(arguments), arguments.reason, arguments.expect)
+    if arguments.json:
+        return emit(release.as_json())
+    print(f"version {release.version} is champion again, model and index together; version {before} is rolled back")
+    print(f"next: needledrop release show {before}   what it was, and its history")
+    return OK
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    workspace, environment = here()
+    from flows.release import show
+
+    if note := show.heal(environment, workspace):
+        print(note, file=sys.stderr)
+    if arguments.version is None:
+        found = show.look(environment, workspace)
+        return emit(found) if arguments.json else show.show(found)
+    one = show.look_at(environment, workspace, arguments.version)
+    return emit(one) if arguments.json else show.show_one(one)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    workspace, environment = here()
+    from flows.release import show
+
+    if arguments.action == "show":
+        log = show.look_at_log(environment, workspace)
+        return emit(log) if arguments.json else show.show_log(log)
+    found = show.verify(environment, workspace)
+    if arguments.json:
+        return emit(found)
+    print(f"audit log: {found['rows']} rows, each sealed over the one before; releases agree with it")
+    print(f"head {found['head']}   keep it elsewhere: a log made anew has another one")
+    return OK
+
+
+def _already(before: dict[str, Any], version: int, state: str) -> str:
+    states = {one["version"]: one["state"] for one in before["releases"]}
+    return "already " if states.get(version) == state else ""
+
+
+def _who(arguments: argparse.Namespace) -> str:
+    if arguments.by is not None:
+        return str(arguments.by)
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise Refusal("this machine's user has no name: say who does it with --by NAME", USAGE) from None

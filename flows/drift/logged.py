@@ -1,0 +1,100 @@
+"""The monitor and MLflow: the champion's reference and model come from it, each look is a run in it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.drift.stored import FOLDER, Reference, read_reference
+from flows.exits import Refusal
+from flows.release.releases import Release
+from flows.tracking import MODEL
+from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "needledrop-monitor"
+TRIGGER_TAG, CHAMPION_TAG, OUTCOME_TAG = "needledrop.trigger", "needledrop.champion", "needledrop.outcome"
+
+
+def fetch_reference(release: Release, scratch: Path) -> Reference:
+    """Read the champion's reference from its run.
+
+    Raises:
+        Refusal: the run has none, or it cannot be read.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        folder = mlflow.artifacts.download_artifacts(run_id=release.run_id, artifact_path=FOLDER, dst_path=str(scratch))
+    except (MlflowException, OSError) as error:
+        raise Refusal(
+            f"the run of version {release.version}, the champion, has no {FOLDER} to compare with "
+            f"({' '.join(str(error).split())[:120]}); promote a version that has one, or restore its artifacts"
+        ) from error
+    return read_reference(Path(folder))
+
+
+def fetch_model(release: Release, scratch: Path) -> Path | None:
+    """Return the champion's model folder; None where it cannot be had, and alignment is not compared."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        folder = mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{release.version}", dst_path=str(scratch))
+    except (MlflowException, OSError):
+        return None
+    found = Path(folder) / "artifacts" / "model"
+    return found if found.is_dir() else None
+
+
+def log_run(
+    client: "MlflowClient",
+    workspace: Workspace,
+    folder: Path,
+    tags: dict[str, str],
+    facts: dict[str, Any],
+) -> str:
+    """Log one look: one run for each manifest and champion, written again when it is looked at again.
+
+    Args:
+        client: of the tracking store.
+        workspace: where artifacts go when there is no server.
+        folder: the pages.
+        tags: `TRIGGER_TAG` and `CHAMPION_TAG` name the look; more may be given.
+        facts: `watch.as_json` of it.
+
+    Returns:
+        The run's id.
+    """
+    import mlflow
+
+    experiment = _experiment(client, workspace)
+    known = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (TRIGGER_TAG, CHAMPION_TAG))
+    found = client.search_runs([experiment], known, max_results=1)
+    name = f"{facts['outcome']}: {facts['new_clips']} new clips"
+    with mlflow.start_run(
+        run_id=found[0].info.run_id if found else None, experiment_id=experiment, run_name=name
+    ) as run:
+        mlflow.set_tags({**tags, "mlflow.runName": name})
+        mlflow.log_metrics(metrics_of(facts))
+        mlflow.log_artifacts(str(folder), "report")
+        return str(run.info.run_id)
+
+
+def metrics_of(facts: dict[str, Any]) -> dict[str, float]:
+    """Return the few figures by which looks are compared."""
+    found = {name: float(facts[name]) for name in ("new_clips", "gone_clips", "groups")}
+    found |= {f"adjusted_p/{family['name']}": family["adjusted"] for family in facts["families"]}
+    if facts["harm"]:
+        found["predicted_harm"] = facts["harm"]["change"]
+    return found
+
+
+def _experiment(client: "MlflowClient", workspace: Workspace) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    # A server knows where its artifacts go; a bare database would put them into the current folder.
+    served = client.tracking_uri.startswith(("http", "databricks"))
+    return str(client.create_experiment(EXPERIMENT, None if served else workspace.mlflow_artifacts.as_uri()))

@@ -1,0 +1,196 @@
+"""One gate: evaluate challenger and champion now, on the same test set, judge, write it down."""
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from flows.environment import Environment
+from flows.exits import GATE_FAILED, Refusal
+from flows.gate import evidence
+from flows.gate.rules import Outcome
+from flows.gate.settings import GateSettings, read_settings
+from flows.graph import Graph
+from flows.ledger import transaction
+from flows.release import releases
+from flows.release.mirror import mirror
+from flows.release.releases import Release, StaleState
+from flows.release.unit import ArtifactsGone
+from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from flows.gate.evaluate import TestSet
+    from flows.gate.judge import Kind
+    from flows.gate.sides import Queries, Side
+
+ACTOR = "gate"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate decided.
+
+    Attributes:
+        version: that was gated.
+        champion: that it was held against; None: against the floors.
+        verdict: passed, failed or inconclusive.
+        words: headline, found, next.
+        checks: each question with what was found, the limit and the outcome.
+        evidence: sha256 of report.json.
+        known: whether the same pair had been gated on the same data before.
+        page: report.html, and report: report.json, in the workspace.
+    """
+
+    version: int
+    champion: int | None
+    verdict: Outcome
+    words: dict[str, str]
+    checks: list[dict[str, Any]]
+    evidence: str
+    known: bool
+    page: str
+    report: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def decide(graph: Graph, workspace: Workspace, environment: Environment, version: int | None) -> GateResult:
+    """Gate a version; the caller holds the workspace's lock.
+
+    Raises:
+        Refusal: see `gate`.
+    """
+    settings = read_settings(workspace.root)
+    client = mirror(environment, workspace)
+    release, champion = _pair(environment, workspace, version)
+    uri = environment.tracking(workspace)
+    from flows.gate.evaluate import read_test_set
+
+    test = read_test_set(graph, workspace)
+    key = evidence.key_of(release.digest, champion.digest if champion else None, test.queries.digest, settings.digest())
+    folder = workspace.reports / f"gate-{release.version}"
+    report = evidence.recall(client, uri, release.version, release.run_id, key, folder)
+    known = report is not None
+    if report is None:
+        report = _examine(client, graph, workspace, test, release, champion, settings)
+        report["provenance"] = {
+            "key": key,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": settings.seed,
+            "resamples": settings.resamples,
+        }
+        from flows.gate.media import embedded
+
+        media = embedded(report, workspace.root, settings.media_mib)
+        evidence.write(folder / evidence.JSON, folder / evidence.PAGE, report, media)
+        evidence.log(client, uri, release.version, release.run_id, folder, report)
+    proof = evidence.sha256(folder / evidence.JSON)
+    _settle(environment, workspace, release, champion, report, proof)
+    mirror(environment, workspace)
+    return GateResult(
+        release.version, champion.version if champion else None, report["verdict"], report["words"], report["checks"],
+        proof, known, str(folder / evidence.PAGE), str(folder / evidence.JSON),
+    )  # fmt: skip
+
+
+def _pair(environment: Environment, workspace: Workspace, version: int | None) -> tuple[Release, Release | None]:
+    """Return the version and the champion.
+
+    Raises:
+        Refusal: there is no such version, or nothing to find out about it.
+    """
+    with transaction(environment, workspace) as connection:
+        champion = releases.champion(connection)
+        release = releases.challenger(connection) if version is None else releases.read(connection, version)
+    if release is None:
+        reigning = f"version {champion.version} is champion and nothing newer is registered" if champion else "none yet"
+        raise Refusal(f"there is no challenger ({reigning}); `needledrop retrain` makes one")
+    if champion is not None and release.version == champion.version:
+        raise Refusal(f"version {release.version} is the champion: there is nothing to hold it against")
+    if release.state == "superseded":
+        raise Refusal(
+            f"version {release.version} was champion before; `needledrop rollback` restores the previous champion"
+        )
+    if champion is not None and release.model == champion.model:
+        raise Refusal(
+            f"version {release.version} holds the very model of champion version {champion.version} "
+            f"(sha256 {release.model[:12]}), so it cannot be better; nothing was evaluated",
+            GATE_FAILED,
+        )
+    return release, champion
+
+
+def _examine(
+    client: "MlflowClient",
+    graph: Graph,
+    workspace: Workspace,
+    test: "TestSet",
+    release: Release,
+    champion: Release | None,
+    settings: GateSettings,
+) -> dict[str, Any]:
+    """Evaluate and judge; nothing is written."""
+    from flows.gate.baseline import evaluate_cca
+    from flows.gate.evaluate import evaluate_version, time_versions
+    from flows.gate.versions import opened
+
+    with ExitStack() as files:
+        ours = files.enter_context(opened(client, release))
+        if champion is None:
+            side = evaluate_version(ours, test)
+            cca = evaluate_cca(graph, workspace, test) if settings.floors.above_cca else None
+            return _judged(test.queries, side, cca, "floors", settings)
+        try:
+            theirs = files.enter_context(opened(client, champion))
+        except ArtifactsGone as error:
+            raise ArtifactsGone(
+                f"the champion cannot be evaluated: {error}; or make another one champion with `needledrop rollback`; "
+                "nothing was changed"
+            ) from None
+        sides = [evaluate_version(one, test) for one in (ours, theirs)]
+        spent = time_versions([ours, theirs], test, settings)
+        timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
+        return _judged(test.queries, timed[0], timed[1], "champion", settings)
+
+
+def _judged(
+    queries: "Queries", ours: "Side", theirs: "Side | None", kind: "Kind", settings: GateSettings
+) -> dict[str, Any]:
+    from flows.gate.judge import judge
+
+    try:
+        return judge(queries, ours, theirs, kind, settings)
+    except ValueError as error:
+        raise Refusal(f"the test set cannot decide anything: {error}; add clips of other artists") from None
+
+
+def _settle(
+    environment: Environment,
+    workspace: Workspace,
+    release: Release,
+    champion: Release | None,
+    report: dict[str, Any],
+    proof: str,
+) -> None:
+    """Write the verdict into the ledger, unless it is there.
+
+    Raises:
+        StaleState: the version or the champion is another than when the gate began.
+    """
+    verdict, number = report["verdict"], release.version
+    reigning = champion.version if champion else None
+    with transaction(environment, workspace) as connection:
+        now, at = releases.read(connection, number), releases.champion(connection)
+        if (at.version if at else None) != reigning:
+            held = f"version {at.version} became champion" if at else "the champion was taken back"
+            raise StaleState(f"{held} while version {number} was gated; run `needledrop gate {number}` again")
+        if now.evidence == proof and now.against == reigning and now.state in (verdict, "approved"):
+            return
+        # One transaction: no version is seen as evaluated and without a verdict.
+        against = f"champion version {reigning}" if reigning else "the floors of a first champion"
+        releases.move(connection, number, release.state, "evaluated", ACTOR, f"Gated against {against}.")
+        releases.move(connection, number, "evaluated", verdict, ACTOR, f"{report['words']['headline']}.", proof)

@@ -1,0 +1,186 @@
+"""Both models on the workspace's test clips of today: the same queries, pools and features for each."""
+
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components import tables
+from components.encoder.device import settle
+from components.encoder.embed import check_stores
+from components.encoder.serialise import LoadedModel, load_model
+from components.evaluation.clusters import clusters_of
+from components.evaluation.metrics import chance
+from components.evaluation.occurrence import occurrences
+from components.evaluation.params import EvaluationSection
+from components.evaluation.pool import Pool, choose_pool
+from components.evaluation.retrieval import DIRECTIONS, Ranking, join, rank_one, track_scores
+from components.evaluation.scorer import ModelScorer, Scorer
+from components.indexing.search import Catalogue
+from components.modalities import MUSIC, TEXT, VIDEO, Modality
+from components.params import read_all
+from components.settings import PARAMS_FILE
+from components.store import FeatureStore
+from flows.exits import Refusal
+from flows.gate.settings import GateSettings
+from flows.gate.sides import Queries, Side
+from flows.gate.slices import labels_of
+from flows.gate.versions import Version
+from flows.graph import Graph
+from flows.workspace import Workspace
+
+_LIST = 10  # answers to a query that is timed
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The workspace's test clips.
+
+    Attributes:
+        pool: clips, texts and features.
+        queries: the same as the statistics see them.
+        section: of the evaluation.
+    """
+
+    pool: Pool
+    queries: Queries
+    section: EvaluationSection
+
+
+def read_test_set(graph: Graph, workspace: Workspace) -> TestSet:
+    """Read the test clips that the evaluation would take.
+
+    Raises:
+        Refusal: files are missing or damaged, or too few clips can be used; the message says what to run.
+    """
+    paths = {name: workspace.root / path for name, path in graph["evaluation"].arguments.items()}
+    section = read_all(workspace.root / PARAMS_FILE).evaluation
+    try:
+        stores: dict[Modality, FeatureStore] = {m: FeatureStore.open(paths[m]) for m in (VIDEO, MUSIC, TEXT)}
+        annotations = FeatureStore.open(paths["annotations"])
+        manifest = tables.read_rows(paths["manifest"], tables.MANIFEST)
+        pool = choose_pool(manifest, stores, annotations, section)
+        tags = {row["clip_id"]: row["tags"] for row in tables.read_rows(paths["tags"], tables.TAGS)}
+        texts = _texts(graph, workspace, pool)
+    except (ValueError, OSError) as error:
+        raise Refusal(f"the test set cannot be read: {error}; `needledrop retrain` makes it") from None
+    number = np.zeros(len(pool), np.int64) if pool.number is None else pool.number
+    size = int(np.bincount(number).max())
+    same = np.concatenate([part.same_track().sum(axis=1) for part in pool.parts()])
+    data = {f"{m}_features": store.digest for m, store in pool.stores.items()}
+    data |= {f"{m}_content": _content(store, pool.ids) for m, store in pool.stores.items()}
+    queries = Queries(
+        clips=tuple(pool.ids),
+        clusters=tuple(clusters_of(pool.rows)),
+        number=tuple(int(one) for one in number),
+        pool=size,
+        chance=chance(size, same)["R@10"],
+        text_source=pool.text_source,
+        data=data,
+        labels=labels_of(pool.rows, tags, section.length_edges_s),
+        rows={row["clip_id"]: row for row in pool.rows},
+        texts=texts,
+    )
+    return TestSet(pool, queries, section)
+
+
+def evaluate(scorer: Scorer, test: TestSet, name: str, facts: Mapping[str, str]) -> Side:
+    """Rank the test set with a system.
+
+    Raises:
+        ValueError: scores that are not numbers.
+    """
+    found: dict[str, list[Ranking]] = {}
+    covered: dict[str, list[NDArray[np.bool_]]] = {}
+    for part in test.pool.parts():
+        for mode, scores in track_scores(scorer, part).items():
+            found.setdefault(mode, []).append(rank_one("track", DIRECTIONS[0], mode, part, scores, part.same_track()))
+            covered.setdefault(mode, []).append(occurrences(scores)[1])
+    joined = {mode: join(parts) for mode, parts in found.items()}
+    return Side(
+        name=name,
+        ranks={mode: ranking.rank for mode, ranking in joined.items()},
+        top={mode: ranking.top for mode, ranking in joined.items()},
+        coverage={mode: float(np.concatenate(parts).mean()) for mode, parts in covered.items()},
+        facts=facts,
+    )
+
+
+def load(version: Version, test: TestSet) -> LoadedModel:
+    """Load a version's model, which must have been trained on features like those of the test set.
+
+    Raises:
+        Refusal: it is damaged, of another format, or of another extractor.
+    """
+    try:
+        loaded = load_model(version.model)
+        check_stores(loaded.features, test.pool.stores)
+    except ValueError as error:
+        said = str(error).replace(f"{version.model}/", "").partition("; run")[0]
+        raise Refusal(
+            f"{version.name} cannot be evaluated on this workspace: {said}; what another extractor or another code made "
+            f"cannot be compared: use a workspace with its params.yaml and code (commit {version.release.commit[:12]})"
+        ) from None
+    return loaded
+
+
+def evaluate_version(version: Version, test: TestSet) -> Side:
+    """Rank the test set with a version's model."""
+    loaded = load(version, test)
+    scorer = ModelScorer(loaded.model.to(settle(test.section.threads)))
+    return evaluate(scorer, test, version.name, version.facts)
+
+
+def time_versions(versions: list[Version], test: TestSet, settings: GateSettings) -> list[NDArray[np.float64]]:
+    """Return milliseconds (rounds,) that each version takes for a query: embedding, and search in its index.
+
+    They take turns on the same queries, so that whatever else the machine does meets all of them.
+
+    Raises:
+        Refusal: a version's index is damaged or of another model.
+    """
+    device = settle(1)  # one query is too small to share out, and threads that wait would be timed too
+    ready = []
+    for version in versions:
+        loaded = load(version, test)
+        try:
+            ready.append((loaded.model.to(device), Catalogue.open(version.index, loaded.digest)))
+        except ValueError as error:
+            said = str(error).replace(f"{version.index}/", "").partition("; run")[0]
+            raise Refusal(
+                f"{version.name}: its model and index do not belong together ({said}); register it again"
+            ) from None
+    stores = {m: test.pool.stores[m] for m in (VIDEO, TEXT) if m in test.pool.stores}
+    ids = list(itertools.islice(itertools.cycle(test.pool.ids), settings.latency_rounds))
+    spent = np.zeros((len(ready), len(ids)))
+    for at, clip in enumerate(ids[:1] + ids):  # the first answer warms up
+        arrays = {m: store.gather([clip]) for m, store in stores.items()}
+        for number, (model, catalogue) in enumerate(ready):
+            began = time.perf_counter()
+            catalogue.search(model.embed_query(video=arrays.get(VIDEO), text=arrays.get(TEXT))[0], _LIST)
+            if at:
+                spent[number, at - 1] = 1000 * (time.perf_counter() - began)
+    return list(spent)
+
+
+def _texts(graph: Graph, workspace: Workspace, pool: Pool) -> dict[str, str]:
+    """Return the words of the queries."""
+    wanted = set(pool.ids)
+    if pool.text_source == "annotation":
+        rows = tables.read_rows(workspace.root / graph["ingest"].argument("annotated"), tables.ANNOTATIONS)
+    elif pool.text_source == "caption":
+        rows = tables.read_rows(workspace.root / graph["captioning"].argument("captions"), tables.CAPTIONS)
+    else:
+        rows = []
+    return {row["clip_id"]: row["text"] for row in rows if row["clip_id"] in wanted}
+
+
+def _content(store: FeatureStore, ids: list[str]) -> str:
+    """Return a digest of the content that features of these clips were made from."""
+    import hashlib
+
+    keys = dict(zip(store.clip_ids, store.keys, strict=True))
+    return hashlib.sha256("\n".join(keys[clip] for clip in ids).encode()).hexdigest()

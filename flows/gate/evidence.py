@@ -1,0 +1,105 @@
+"""The evidence of a gate: its files, beside the version's run in MLflow, and found again by a key.
+
+The key names what a verdict follows from (both models, test set, settings). Where a version carries the
+key already, its report is the evidence, and nothing is computed or written anew.
+"""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.stage import atomic_file, write_json
+from flows.exits import Refusal
+from flows.gate.page import render
+from flows.release.evidence import FOLDER, REPORT
+from flows.tracking import MODEL, answering
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+JSON, PAGE = REPORT, "report.html"
+VERDICT_TAG, KEY_TAG, EVIDENCE_TAG = "needledrop.gate", "needledrop.gate.key", "needledrop.gate.evidence"
+
+
+def key_of(challenger: str, champion: str | None, test_digest: str, settings_digest: str) -> str:
+    """Return the name of a verdict."""
+    told = json.dumps([challenger, champion, test_digest, settings_digest])
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def folder_of(evidence: str) -> str:
+    """Return the artifact folder of a report: a version that is gated twice keeps both."""
+    return f"{FOLDER}/{evidence[:12]}"
+
+
+def sha256(path: Path) -> str:
+    """Return the digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write(report_file: Path, page_file: Path, report: dict[str, Any], media: dict[str, str]) -> None:
+    """Write a report and its page."""
+    write_json(report_file, report)
+    with atomic_file(page_file) as part:
+        part.write_text(render(report, media), encoding="utf-8")
+
+
+def recall(client: "MlflowClient", uri: str, number: int, run_id: str, key: str, folder: Path) -> dict[str, Any] | None:
+    """Return the report that a version has for a key, its files now in ``folder``; None where it has none.
+
+    Raises:
+        Refusal: the report is not the one that was logged.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    with answering(uri):
+        tags = client.get_model_version(MODEL, str(number)).tags
+    evidence = tags.get(EVIDENCE_TAG, "")
+    if tags.get(KEY_TAG) != key or not evidence:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            place = Path(mlflow.artifacts.download_artifacts(
+                run_id=run_id, artifact_path=folder_of(evidence), dst_path=scratch, tracking_uri=uri
+            ))  # fmt: skip
+            texts = {name: (place / name).read_bytes() for name in (JSON, PAGE)}
+        except (MlflowException, OSError):
+            return None  # gone: it is made again
+    if hashlib.sha256(texts[JSON]).hexdigest() != evidence:
+        raise Refusal(
+            f"the gate's report of version {number} in MLflow run {run_id} is not the one that was logged; "
+            "find out who changed it, then delete the version's tag "
+            f"{KEY_TAG} to gate it anew"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in texts.items():
+        (folder / name).write_bytes(data)
+    found: dict[str, Any] = json.loads(texts[JSON])
+    return found
+
+
+def log(client: "MlflowClient", uri: str, number: int, run_id: str, folder: Path, report: dict[str, Any]) -> None:
+    """Log the files to the version's run, then tag the version: the key comes last, so it never lies."""
+    evidence = sha256(folder / JSON)
+    with answering(uri):
+        for name in (PAGE, JSON):
+            client.log_artifact(run_id, str(folder / name), folder_of(evidence))
+        for name, value in figures(report).items():
+            client.log_metric(run_id, name, value)
+        tags = {VERDICT_TAG: report["verdict"], EVIDENCE_TAG: evidence, KEY_TAG: report["provenance"]["key"]}
+        for tag, text in tags.items():
+            client.set_model_version_tag(MODEL, str(number), tag, text)
+
+
+def figures(report: dict[str, Any]) -> dict[str, float]:
+    """Return the few metrics that runs are compared by."""
+    found: dict[str, float] = {}
+    for mode, one in report["modes"].items():
+        for end in ("value", "low", "high"):
+            found[f"gate/{mode.replace('+', '-and-')}.{end}"] = one[end]
+    if report["detectable"] is not None:
+        found["gate/detectable"] = report["detectable"]
+    return found

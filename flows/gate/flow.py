@@ -1,0 +1,43 @@
+"""The gate as a Prefect flow."""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.begin import check
+from flows.environment import prepare
+from flows.gate.decide import GateResult, decide
+from flows.graph import load_graph
+from flows.lock import hold
+from flows.workspace import find_workspace
+
+
+@flow(name="gate", retries=0, persist_result=False)
+def gate(root: Path, version: int | None = None) -> GateResult:
+    """Hold a model version against the champion, and write down whether it may be promoted.
+
+    Args:
+        root: The project's folder, where dvc.yaml is.
+        version: The model version; empty means the challenger, which is what was registered last.
+
+    Returns:
+        Verdict, words, checks and the report's paths.
+
+    Raises:
+        Refusal: it cannot be gated; the message says why, and nothing has changed.
+    """
+    workspace = find_workspace(root)
+    environment = prepare(workspace)
+    check(workspace)
+    with hold(workspace):
+        result = decide(load_graph(workspace.root), workspace, environment, version)
+    create_markdown_artifact(key="gate", markdown=_markdown(result), description="Verdict of the gate")
+    return result
+
+
+def _markdown(result: GateResult) -> str:
+    lines = [f"**{result.words['headline']}.** {result.words['found']} {result.words['next']}", ""]
+    lines += ["| check | found | limit | outcome |", "|---|---|---|---|"]
+    lines += [f"| {c['asks']} | {c['found']} | {c['limit']} | {c['outcome']} |" for c in result.checks]
+    return "\n".join([*lines, "", f"Report: `{result.page}`, sha256 `{result.evidence}`"])

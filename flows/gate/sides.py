@@ -1,0 +1,81 @@
+"""What is compared: two systems' ranks of the same queries.
+
+Ranks are of video-to-music retrieval over whole tracks, 1 = first. Q queries, by clip id.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FUSED = "video+text"
+MODES = ("video", "text", FUSED)
+AMONG_FIRST = 10  # the k of R@k
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What both were asked.
+
+    Attributes:
+        clips: (Q,) clip ids, ascending.
+        clusters: (Q,) which queries are alike, see `components.evaluation.clusters`.
+        number: (Q,) the pool of each.
+        pool: clips in a pool.
+        chance: R@10 of a random order.
+        text_source: whose words the texts are.
+        data: what else names the data, such as extractor specs; part of the digest.
+        labels: names (Q,) by what slices are cut by; None where a clip has none.
+        rows: manifest rows by clip id; may lack clips.
+        texts: the words of each query, where there are any.
+    """
+
+    clips: tuple[str, ...]
+    clusters: tuple[str, ...]
+    number: tuple[int, ...]
+    pool: int
+    chance: float
+    text_source: str
+    data: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def digest(self) -> str:
+        """Return the test digest: which queries, in which pools, clustered how, from which features."""
+        told = [self.clips, self.clusters, self.number, self.pool, self.text_source, sorted(self.data.items())]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two systems.
+
+    Attributes:
+        name: as the page calls it, such as "version 4".
+        ranks: (Q,) by query mode.
+        top: (Q,) clip id of the first answer, by query mode.
+        coverage: share of the test catalogue that is in some list of ten, by query mode; empty if not known.
+        latency_ms: (rounds,) time per query; None if not measured.
+        facts: what names it, for the provenance.
+    """
+
+    name: str
+    ranks: Mapping[str, NDArray[np.int64]]
+    top: Mapping[str, NDArray[np.str_]]
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    latency_ms: NDArray[np.float64] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def hits(self, mode: str) -> NDArray[np.bool_]:
+        """Return (Q,) whether the right track is among the first ten."""
+        found: NDArray[np.bool_] = self.ranks[mode] <= AMONG_FIRST
+        return found

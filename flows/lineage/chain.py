@@ -1,0 +1,112 @@
+"""Where a version comes from: data, params, code, commit, run, version, release, each by its digest or name."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import select
+
+from flows.console import console
+from flows.environment import Environment
+from flows.exits import OK
+from flows.ledger import transaction
+from flows.lineage.naming import all_aliases, find, registry, tag
+from flows.release.releases import read
+from flows.release.table import RELEASES, Release
+from flows.tracking import MODEL
+from flows.workspace import Workspace
+
+COMMIT_TAG = "mlflow.source.git.commit"
+
+
+def chain(environment: Environment, workspace: Workspace, model: str) -> dict[str, Any]:
+    """Return the lineage of a version as plain values.
+
+    Args:
+        environment: says where registry and ledger are.
+        workspace: holds them by default.
+        model: a number, an alias, or MLflow's address of either.
+
+    Raises:
+        Refusal: there is no such version, or the registry does not answer.
+    """
+    with registry(environment, workspace) as client:
+        version = find(client, model)
+        run_id = tag(version, "run")
+        run = client.get_run(run_id)
+        aliases = sorted(name for name, number in all_aliases(client).items() if number == int(version.version))
+    tags = run.data.tags
+    return {
+        "model": MODEL,
+        "version": int(version.version),
+        "aliases": aliases,
+        "digest": tag(version, "digest"),
+        "data": {"manifest": tag(version, "manifest"), "clips": _clips(run)},
+        "params": tag(version, "params"),
+        "code": tag(version, "code"),
+        "commit": tags.get(COMMIT_TAG, "none"),
+        "dirty": tags.get("needledrop.git_dirty", "unknown"),
+        "run": {
+            "id": run_id,
+            "name": run.info.run_name,
+            "started": run.info.start_time,
+            "prompt": tags.get("needledrop.prompt"),
+            "metrics": tag(version, "metrics"),
+        },
+        "files": {"model": tag(version, "model"), "index": tag(version, "index")},
+        "release": _as_json(release_of(environment, workspace, int(version.version))),
+    }
+
+
+def release_of(environment: Environment, workspace: Workspace, version: int) -> Release | None:
+    """Return the ledger's row of a version; None where it has none. A look makes no ledger."""
+    if environment.ledger_url is None and not workspace.ledger.exists():
+        return None
+    with transaction(environment, workspace) as connection:
+        known = connection.scalar(select(RELEASES.c.version).where(RELEASES.c.version == version))
+        return None if known is None else read(connection, version)
+
+
+def show(made: dict[str, Any]) -> int:
+    """Print the chain, one link a line."""
+    out = console()
+    names = f" ({', '.join(made['aliases'])})" if made["aliases"] else ""
+    out.print(f"[bold]{made['model']} version {made['version']}[/]{names}, content {made['digest'][:12]}")
+    release, data = made["release"], made["data"]
+    dirty = {"true": ", and files differed from it", "false": ""}.get(made["dirty"], ", unknown whether files differed")
+    splits = f" ({data['clips']})" if data["clips"] else ""
+    links = [
+        ("data", f"manifest {data['manifest']}{splits}"),
+        ("params", made["params"]),
+        ("code", made["code"]),
+        ("commit", made["commit"] + dirty),
+        ("run", f"{made['run']['id']} ({made['run']['name']}); metrics {made['run']['metrics']}"),
+        ("version", f"{made['version']}; model {made['files']['model']}, index {made['files']['index']}"),
+        ("release", _said(release)),
+    ]
+    for number, (name, value) in enumerate(links):
+        out.print(f"{'-> ' if number else '   '}{name:<8} {value}", markup=False, soft_wrap=True)
+    return OK
+
+
+def _said(release: dict[str, Any] | None) -> str:
+    if release is None:
+        return "the ledger has no row of this version; `needledrop register` writes it"
+    approved = f", approved by {release['approved_by']} at {release['approved_at']}" if release["approved_by"] else ""
+    evidence = f", gate report {release['evidence'][:12]}" if release["evidence"] else ", not gated"
+    return f"{release['state']}{evidence}{approved}"
+
+
+def _as_json(release: Release | None) -> dict[str, Any] | None:
+    return None if release is None else asdict(release)
+
+
+def _clips(run: Any) -> str:
+    """How many clips the dataset of a run has, as MLflow keeps it; empty where it does not say."""
+    import json
+
+    for entry in run.inputs.dataset_inputs if run.inputs else ():
+        try:
+            return f"{json.loads(entry.dataset.profile)['num_rows']} clips"
+        except (KeyError, TypeError, ValueError):
+            continue
+    return ""

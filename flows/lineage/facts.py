@@ -1,0 +1,76 @@
+"""All that a model card tells, collected: lineage, metrics, params, clips, and the gate's report."""
+
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.settings import PARAMS_FILE, read_params
+from flows.environment import Environment
+from flows.lineage.chain import chain, release_of
+from flows.lineage.naming import registry
+from flows.lineage.written import SEED, Row, read_lineage
+from flows.release.evidence import find_report
+from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+METRICS = "evaluation/metrics.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one version.
+
+    Attributes:
+        lineage: as `chain` gives it.
+        metrics: the evaluation's metrics.json.
+        params: params.yaml.
+        rows: the version's clips; None where the run does not keep them.
+        gate: the gate's report, by the digest that the ledger has; None before.
+    """
+
+    lineage: dict[str, Any]
+    metrics: dict[str, Any]
+    params: dict[str, Any]
+    rows: list[Row] | None
+    gate: dict[str, Any] | None
+
+    @property
+    def clips(self) -> list[Row]:
+        """The clips of the corpus, without the tagger's seed library."""
+        return [row for row in self.rows or () if row["split"] != SEED]
+
+    def count(self, column: str) -> Counter[str]:
+        """How many clips there are of each value of a column."""
+        return Counter(str(row[column] or "not stated") for row in self.clips)
+
+
+def collect(environment: Environment, workspace: Workspace, model: str) -> Facts:
+    """Collect the facts of a version.
+
+    Raises:
+        Refusal: there is no such version, or the registry does not answer.
+    """
+    lineage = chain(environment, workspace, model)
+    run_id = lineage["run"]["id"]
+    release = release_of(environment, workspace, lineage["version"])
+    with registry(environment, workspace) as client, tempfile.TemporaryDirectory() as scratch:
+        report = find_report(client, release) if release and release.evidence else None
+        return Facts(
+            lineage=lineage,
+            metrics=_json(client, run_id, METRICS, scratch),
+            params=read_params(Path(client.download_artifacts(run_id, str(PARAMS_FILE), scratch))),
+            rows=read_lineage(client, run_id),
+            gate=_json(client, run_id, report, scratch) if report else None,
+        )
+
+
+def _json(client: "MlflowClient", run_id: str, path: str, scratch: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(
+        Path(client.download_artifacts(run_id, path, scratch)).read_text(encoding="utf-8")
+    )
+    return value

@@ -1,0 +1,93 @@
+"""Which version a person means: a number, an alias, or MLflow's own address of either."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flows import tracking
+from flows.environment import Environment, redact
+from flows.exits import USAGE, Refusal
+from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person named: exactly one of the two is given."""
+
+    version: int | None = None
+    alias: str | None = None
+
+
+def parse(text: str) -> Wanted:
+    """Read `3`, `champion`, `models:/needledrop/3` or `models:/needledrop@champion`.
+
+    Raises:
+        Refusal: it is none of them, or of another model.
+    """
+    word = text
+    if text.startswith("models:/"):
+        name, at, word = re.sub("[@/]", "\0", text.removeprefix("models:/"), count=1).partition("\0")
+        if name != tracking.MODEL or not at:
+            raise Refusal(f"{text!r} is no model of ours; say models:/{tracking.MODEL}@champion or a number", USAGE)
+        if _NUMBER.fullmatch(word) is None and text.startswith(f"models:/{name}/"):
+            raise Refusal(f"{text!r}: after / stands a version's number, after @ an alias", USAGE)
+    if _NUMBER.fullmatch(word):
+        return Wanted(version=int(word))
+    if _NAME.fullmatch(word):
+        return Wanted(alias=word)
+    raise Refusal(
+        f"{text!r} names no model; give a version's number, an alias, or models:/{tracking.MODEL}@alias", USAGE
+    )
+
+
+def find(client: "MlflowClient", text: str) -> "ModelVersion":
+    """Return the version that `text` names.
+
+    Raises:
+        Refusal: there is none; what there is, is listed.
+    """
+    wanted = parse(text)
+    aliases = all_aliases(client)
+    number = wanted.version if wanted.alias is None else aliases.get(wanted.alias)
+    known = {int(one.version): one for one in client.search_model_versions(f"name = '{tracking.MODEL}'")}
+    if number in known:
+        return known[number]
+    if not known:
+        raise Refusal("no version is registered yet; run `needledrop retrain` first")
+    there = ", ".join([*(f"version {one}" for one in sorted(known)), *sorted(aliases)])
+    raise Refusal(f"no model goes by {text!r}; there is {there}")
+
+
+def all_aliases(client: "MlflowClient") -> dict[str, int]:
+    """Every alias of the model with its version's number; none where nothing is registered."""
+    models = client.search_registered_models(f"name = '{tracking.MODEL}'")
+    return {alias: int(number) for model in models for alias, number in model.aliases.items()}
+
+
+@contextmanager
+def registry(environment: Environment, workspace: Workspace) -> Iterator["MlflowClient"]:
+    """Yield a client of the registry, to read from it; its errors become one line.
+
+    Raises:
+        Refusal: there is no registry yet, or it does not answer.
+    """
+    uri = environment.tracking(workspace)
+    if not tracking.exists(environment, workspace):
+        raise Refusal(f"nothing is registered at {redact(uri)} yet; run `needledrop retrain` first")
+    client = tracking.connect(environment, workspace, patient=False)
+    with tracking.answering(uri):
+        yield client
+
+
+def tag(holder: Any, name: str) -> str:
+    """The value of a `needledrop.` tag of a version or a run's data; empty where there is none."""
+    return str(holder.tags.get(f"needledrop.{name}", ""))

@@ -1,0 +1,188 @@
+"""Approve, promote, roll back: the ledger decides in one transaction, then MLflow is made to show it.
+
+What takes long, reading stored files, comes before the transaction; inside, nothing may have changed
+since. A refused action changes nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+from flows.environment import Environment
+from flows.exits import Refusal
+from flows.ledger import transaction
+from flows.release.evidence import find_report
+from flows.release.mirror import mirror, require_own, standing
+from flows.release.releases import Release, StaleState, UnknownVersion, champion, move, previous, read
+from flows.release.rules import (
+    approved_already,
+    name_of,
+    reason_of,
+    require_promotable,
+    require_same_champion,
+    require_verdict,
+)
+from flows.release.unit import ArtifactsGone, MismatchedPair, verify_stored
+from flows.tracking import Unreachable, answering
+from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["approve", "mirror", "promote", "rollback"]
+
+
+def approve(
+    environment: Environment, workspace: Workspace, version: int, by: str, reason: str, override: bool = False
+) -> Release:
+    """Sign a version off that passed its gate: a record of who, when, why and on which evidence.
+
+    Again by the same person changes nothing.
+
+    Args:
+        environment: where MLflow and the ledger are.
+        workspace: the workspace.
+        version: which model version.
+        by: who answers for it.
+        reason: why, in words.
+        override: approve although the gate was inconclusive; never where it failed.
+
+    Raises:
+        Refusal: no name or reason, unknown version, no passed gate, another approver, another champion than
+            the gate compared with, or the gate's report is not the one recorded.
+    """
+    by, reason = name_of(by), reason_of(reason)
+    client = _begin(environment, workspace)
+    with transaction(environment, workspace) as connection:
+        seen = read(connection, version)
+    if approved_already(seen, by):
+        return seen
+    require_verdict(seen, override)
+    with answering(environment.tracking(workspace)):
+        report = find_report(client, seen)
+    if report is None:
+        raise Refusal(
+            f"version {version}: no gate report of its run has the digest {str(seen.evidence)[:12]} that the gate "
+            f"recorded; run `needledrop gate {version}` again"
+        )
+    with transaction(environment, workspace) as connection:
+        release = read(connection, version)
+        if approved_already(release, by):
+            return release
+        if release.evidence != seen.evidence:
+            raise StaleState(f"version {version} was gated again meanwhile; nothing changed: read the new report first")
+        require_same_champion(release, champion(connection))
+        release = move(connection, version, seen.state, "approved", by, reason, override=override)
+    _show(environment, workspace, f"version {version} is approved")
+    return release
+
+
+def promote(
+    environment: Environment,
+    workspace: Workspace,
+    version: int,
+    by: str,
+    expected_champion: int | None = None,
+    champion_lost: bool = False,
+) -> Release:
+    """Make an approved version the champion; the one before becomes `previous`. Again changes nothing.
+
+    Args:
+        environment: where MLflow and the ledger are.
+        workspace: the workspace.
+        version: which model version.
+        by: who does it.
+        expected_champion: refuse unless this version is champion; `NONE_YET` for none; None: the one that
+            the version was gated against.
+        champion_lost: accept that the present champion's files are gone, and so cannot be rolled back to.
+
+    Raises:
+        Refusal: unknown version, not approved, another champion than expected, a model and an index that
+            are no pair, or files that are gone or others.
+    """
+    by = name_of(by)
+    client = _begin(environment, workspace)
+    with transaction(environment, workspace) as connection:
+        release, reigning = read(connection, version), champion(connection)
+    if release.state == "champion":
+        return release
+    require_promotable(release, reigning, expected_champion)
+    with answering(environment.tracking(workspace)):
+        require_own(client, standing(environment, workspace))
+        verify_stored(client, release)
+        if reigning and not champion_lost:
+            _require_way_back(client, reigning)
+    with transaction(environment, workspace) as connection:
+        release, now = read(connection, version), champion(connection)
+        if release.state == "champion":
+            return release
+        require_promotable(release, now, expected_champion)
+        if now:
+            move(connection, now.version, "champion", "superseded", by, f"version {version} was promoted")
+        release = move(connection, version, "approved", "champion", by, _after(now))
+    _show(environment, workspace, f"version {version} is champion")
+    return release
+
+
+def rollback(
+    environment: Environment, workspace: Workspace, by: str, reason: str, expected_champion: int | None = None
+) -> Release:
+    """Restore the champion before this one, model and index together: a version carries both.
+
+    Args:
+        environment: where MLflow and the ledger are.
+        workspace: the workspace.
+        by: who does it.
+        reason: why, in words.
+        expected_champion: refuse unless this version is champion; makes a second try harmless.
+
+    Raises:
+        Refusal: no champion, no previous one, another champion than expected, or the files of the previous
+            one are gone or others.
+    """
+    by, reason = name_of(by), reason_of(reason)
+    client = _begin(environment, workspace)
+    with transaction(environment, workspace) as connection:
+        reigning, target = champion(connection), previous(connection)
+    if reigning is None:
+        raise Refusal("there is no champion, so nothing to roll back; see `needledrop release show`")
+    if expected_champion not in (None, reigning.version):
+        raise StaleState(f"version {reigning.version} is champion, not {expected_champion}; nothing changed")
+    if target is None:
+        raise Refusal(f"version {reigning.version} is the first champion: there is no previous one to roll back to")
+    with answering(environment.tracking(workspace)):
+        require_own(client, standing(environment, workspace))
+        verify_stored(client, target)
+    with transaction(environment, workspace) as connection:
+        now = champion(connection)
+        if now is None or now.version != reigning.version:
+            held = f"version {now.version}" if now else "no version"
+            raise StaleState(f"{held} is champion by now, not {reigning.version}; nothing changed")
+        move(connection, now.version, "champion", "rolled_back", by, reason)
+        release = move(connection, target.version, "superseded", "champion", by, f"rollback of version {now.version}")
+    _show(environment, workspace, f"version {release.version} is champion again")
+    return release
+
+
+def _begin(environment: Environment, workspace: Workspace) -> "MlflowClient":
+    if not standing(environment, workspace).releases:  # nor is an MLflow store made for nothing
+        raise UnknownVersion("no releases yet; run `needledrop retrain`, or `needledrop register`, first")
+    return mirror(environment, workspace)
+
+
+def _require_way_back(client: "MlflowClient", reigning: Release) -> None:
+    try:
+        verify_stored(client, reigning)
+    except (ArtifactsGone, MismatchedPair) as error:
+        raise ArtifactsGone(
+            f"the champion, {error}; it could not be rolled back to: promote with --champion-lost to accept that"
+        ) from None
+
+
+def _after(before: Release | None) -> str:
+    return f"promoted over version {before.version}" if before else "first champion"
+
+
+def _show(environment: Environment, workspace: Workspace, done: str) -> None:
+    try:
+        mirror(environment, workspace)
+    except Unreachable as error:
+        raise Unreachable(f"{done}, but MLflow does not show it yet ({error}); run the same command again") from error

@@ -1,0 +1,137 @@
+"""MLflow shows what the ledger says: aliases, a state tag and a description per version.
+
+It is repaired from the ledger at the start and the end of every command that decides something, so a
+kill between the two heals with the next one.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.environment import Environment
+from flows.exits import Refusal
+from flows.ledger import transaction
+from flows.release import audit
+from flows.release.evidence import find_report, page_of
+from flows.release.releases import Release, all_releases, challenger, champion, previous
+from flows.tracking import MODEL, answering, connect
+from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
+DIGEST_TAG, STATE_TAG, AUDIT_TAG = "needledrop.digest", "needledrop.state", "needledrop.audit"
+
+_TRIES = 10  # others may decide meanwhile
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The ledger at one moment: every release, and which holds which alias."""
+
+    releases: tuple[Release, ...]
+    aliases: dict[str, int]
+
+    def alias_of(self, version: int) -> str:
+        """The version's alias, or nothing."""
+        return ", ".join(name for name, number in self.aliases.items() if number == version)
+
+
+def standing(environment: Environment, workspace: Workspace) -> Standing:
+    """Read the ledger; a look makes no ledger where there is none."""
+    if environment.ledger_url is None and not workspace.ledger.exists():
+        return Standing((), {})
+    with transaction(environment, workspace) as connection:
+        held = {CHAMPION: champion(connection), CHALLENGER: challenger(connection), PREVIOUS: previous(connection)}
+        return Standing(
+            tuple(all_releases(connection)), {name: release.version for name, release in held.items() if release}
+        )
+
+
+def mirror(environment: Environment, workspace: Workspace) -> "MlflowClient":
+    """Make MLflow say what the ledger says, and return its client. Versions unknown to the ledger stay as they are.
+
+    A gate calls it after its verdict, so that the version's page links the report.
+
+    Raises:
+        Unreachable: MLflow does not answer.
+    """
+    client = connect(environment, workspace)
+    with answering(environment.tracking(workspace)):
+        now = standing(environment, workspace)
+        for _ in range(_TRIES):
+            _show(client, environment, workspace, now)
+            # Another process may have decided after the read and shown it before our writes.
+            before, now = now, standing(environment, workspace)
+            if before == now:
+                return client
+    raise Refusal("the releases kept changing while MLflow was brought up to date; run it again")
+
+
+def require_own(client: "MlflowClient", now: Standing) -> None:
+    """Refuse where MLflow has a champion that this ledger knows nothing of: it would lose its alias unseen.
+
+    Raises:
+        Refusal: it has one.
+    """
+    held = {model.name: model for model in client.search_registered_models(f"name = '{MODEL}'")}
+    number = held[MODEL].aliases.get(CHAMPION) if MODEL in held else None
+    if number is not None and int(number) not in {release.version for release in now.releases}:
+        raise Refusal(
+            f"MLflow's champion is version {number}, which this ledger does not know: name the team's ledger in "
+            "NEEDLEDROP_LEDGER_URL, or delete that alias in MLflow if it is older than the ledger"
+        )
+
+
+def _show(client: "MlflowClient", environment: Environment, workspace: Workspace, now: Standing) -> None:
+    versions = {int(found.version): found for found in client.search_model_versions(f"name = '{MODEL}'")}
+    ours = {
+        release.version: release
+        for release in now.releases
+        if release.version in versions and versions[release.version].tags.get(DIGEST_TAG) == release.digest
+    }
+    if not ours:
+        return
+    held = {name: int(number) for name, number in client.get_registered_model(MODEL).aliases.items()}
+    for name in ALIASES:
+        wanted = now.aliases.get(name)
+        if wanted in ours and held.get(name) != wanted:
+            client.set_registered_model_alias(MODEL, name, str(wanted))
+        elif wanted is None and held.get(name) in ours:
+            client.delete_registered_model_alias(MODEL, name)
+    for number, release in ours.items():
+        tags = versions[number].tags
+        if (tags.get(STATE_TAG), tags.get(AUDIT_TAG)) != (release.state, str(release.audited)):
+            text = _description(client, environment, workspace, release, versions[number])
+            client.update_model_version(MODEL, str(number), text)
+            client.set_model_version_tag(MODEL, str(number), STATE_TAG, release.state)
+            client.set_model_version_tag(MODEL, str(number), AUDIT_TAG, str(release.audited))  # last: it says done
+
+
+def _description(
+    client: "MlflowClient", environment: Environment, workspace: Workspace, release: Release, version: "ModelVersion"
+) -> str:
+    """Markdown for the version's page: state, who approved it and why, and where the evidence is."""
+    with transaction(environment, workspace) as connection:
+        moves = [entry for entry in audit.entries(connection, release.version) if "to" in entry.detail]
+    last = moves[-1]
+    lines = [f"**{release.state.replace('_', ' ').capitalize()}** since {last.at} ({last.actor})."]
+    if last.detail.get("reason"):
+        lines[0] += f" {last.detail['reason']}"
+    if release.approved_by:
+        why = [entry.detail["reason"] for entry in moves if entry.detail["to"] == "approved"][-1]
+        lines.append(f"Approved by **{release.approved_by}** at {release.approved_at}: {why}")
+    if release.evidence:
+        report = find_report(client, release)
+        run = client.get_run(release.run_id).info
+        where = f"#/experiments/{run.experiment_id}/runs/{release.run_id}/artifacts/"
+        link = f"[gate report]({where}{page_of(report)}), " if report else "gate report "
+        against = f"champion version {release.against}" if release.against else "the floors of a first champion"
+        lines.append(f"Evidence: {link}sha256 `{release.evidence}`, against {against}")
+    lines.append(
+        f"Unit: model `{release.model[:12]}`, index `{release.index[:12]}`, data `{release.manifest[:12]}`, "
+        f"params `{release.params[:12]}`, code `{release.code[:12]}`, commit `{release.commit[:12]}`"
+    )
+    return "\n\n".join(lines)

@@ -1,0 +1,153 @@
+"""The release unit: what the stored files of a model version are, by content, and that they belong together.
+
+Only digests and the two facts that bind model and index are read here, never weights: a version that
+another day's code wrote must still be one that can be rolled back to.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.indexing.catalogue import META, TABLE
+from flows.exits import Refusal
+from flows.release.releases import Release
+from flows.tracking import MODEL
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"  # as components.encoder.serialise has them, without torch
+_WRITTEN_LATER = {"registered_model_meta", "__pycache__"}  # by MLflow and Python, when a version is loaded
+
+
+class MismatchedPair(Refusal):
+    """An index that was made with another model."""
+
+
+class ArtifactsGone(Refusal):
+    """What a version needs to answer is not there, or is not what was registered."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Digests of one version's files; see `Release`."""
+
+    model: str
+    index: str
+    catalogue: str
+    specs: dict[str, str]
+    files: str
+
+
+def read_pair(model: Path, index: Path) -> tuple[str, dict[str, str]]:
+    """Return the digest of a model and its extractor digests by modality.
+
+    Args:
+        model: folder with config.json and the weights.
+        index: folder that the indexing stage wrote.
+
+    Raises:
+        MismatchedPair: the index records another model.
+        ValueError, OSError, KeyError: a file is missing or damaged.
+    """
+    text = (model / _CONFIG).read_bytes()
+    config = json.loads(text)
+    digest = hashlib.sha256(text).hexdigest()
+    if _file_digest(model / _WEIGHTS) != config["weights_sha256"]:
+        raise ValueError(f"{_WEIGHTS} is not the one that {_CONFIG} speaks of")
+    recorded = json.loads((index / META).read_text(encoding="utf-8"))["model"]
+    if recorded != digest:
+        raise MismatchedPair(
+            f"the index was made with model {str(recorded)[:12]}, this model is {digest[:12]}: they are no pair; "
+            "run `needledrop retrain`, which makes both"
+        )
+    return digest, {name: str(about["features"]) for name, about in config["modalities"].items()}
+
+
+def read_unit(folder: Path) -> Unit:
+    """Return the digests of a logged model's folder.
+
+    Raises:
+        MismatchedPair, ValueError, OSError, KeyError: as `read_pair`.
+    """
+    model, index = folder / "artifacts/model", folder / "artifacts/index"
+    digest, specs = read_pair(model, index)
+    return Unit(digest, folder_digest(index), _file_digest(index / TABLE), specs, folder_digest(folder))
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 over relative path and content of every file; what loading writes is left out."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder)
+        if not _WRITTEN_LATER & set(name.parts):
+            total.update(f"{name.as_posix()}\0{_file_digest(path)}\n".encode())
+    return total.hexdigest()
+
+
+@contextmanager
+def stored(client: "MlflowClient", version: int) -> Iterator[Path]:
+    """Yield a folder with the files of a model version: the store's own where it is local, else a copy.
+
+    Raises:
+        ArtifactsGone: the version or its files are not there, or cannot be read.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            uri = client.get_model_version_download_uri(MODEL, str(version))
+            local = uri.startswith("file:") or "://" not in uri
+            # MLflow turns what a store says into its own errors for some stores only.
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=None if local else scratch)
+        except MlflowException as error:
+            raise ArtifactsGone(f"version {version}: {' '.join(str(error).split())[:200]}; {_RESTORE}") from error
+        except OSError as error:
+            raise ArtifactsGone(f"version {version}: {error}; {_RESTORE}") from error
+        yield Path(folder)
+
+
+def verify_stored(client: "MlflowClient", release: Release) -> None:
+    """Check that the stored files of a release are there and are what was signed off.
+
+    Raises:
+        MismatchedPair: the index was made with another model.
+        ArtifactsGone: files are missing, damaged or others.
+    """
+    with stored(client, release.version) as folder:
+        found = readable(folder, release.version)
+    for name in ("model", "index", "catalogue", "specs", "files"):
+        if getattr(found, name) != getattr(release, name):
+            what = "logged files are" if name == "files" else f"{name} is"
+            raise ArtifactsGone(f"version {release.version}: its {what} not what was registered; {_RESTORE}")
+
+
+def readable(folder: Path, version: int) -> Unit:
+    """Return the unit of a version's files.
+
+    Raises:
+        MismatchedPair, ArtifactsGone: with the version's number.
+    """
+    try:
+        return read_unit(folder)
+    except MismatchedPair as error:
+        raise MismatchedPair(f"version {version}: {error}") from None
+    except FileNotFoundError as error:
+        name = Path(str(error.filename)).name
+        raise ArtifactsGone(f"version {version}: its artifacts are gone ({name} is missing); {_RESTORE}") from None
+    except (ValueError, OSError, KeyError) as error:
+        raise ArtifactsGone(f"version {version}: its artifacts are damaged ({error}); {_RESTORE}") from None
+
+
+_RESTORE = "restore the artifact store from its backup, or retrain"
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,132 @@
+"""The reference kept with a model version, and comparing a workspace with it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.drift import World
+from flows.drift import watch
+from flows.drift.calibrate import Tried, level_for
+from flows.drift.page import EVIDENTLY, PAGE, Told, write_report
+from flows.drift.settings import read_settings
+from flows.drift.stored import FORMAT, Head, Reference, read_reference, save, write_reference
+from flows.exits import Refusal
+from flows.graph import Graph, load_graph
+from flows.workspace import Workspace
+from tests.flows.results import CLIPS, write_results
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Graph]:
+    """A workspace as a retrain leaves it, with a dozen clips."""
+    from dvc.repo import Repo
+
+    folder = tmp_path_factory.mktemp("finished")
+    Repo.init(str(folder), no_scm=True).close()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "components", folder / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    workspace = Workspace(folder)
+    graph = load_graph(folder)
+    write_results(graph, workspace)
+    return workspace, graph
+
+
+@pytest.fixture(scope="module")
+def stored(finished: tuple[Workspace, Graph], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace, graph = finished
+    folder = tmp_path_factory.mktemp("stored") / "drift-reference"
+    write_reference(graph, workspace, folder)
+    return folder
+
+
+def test_a_reference_is_read_as_it_was_written(stored: Path, finished: tuple[Workspace, Graph]) -> None:
+    reference = read_reference(stored)
+    assert len(reference.sample) == len(reference.known) == CLIPS
+    assert reference.head.calibration == (), "a dozen clips fill no window"
+    assert reference.head.recall == 0.7
+    assert reference.sample.features["music"].shape == (CLIPS, 459)
+    train = np.isnan(reference.sample.alignment)
+    assert train.sum() == CLIPS / 2, "clips that the model was trained on have no alignment"
+    assert (np.abs(reference.sample.alignment[~train]) <= 1.001).all()
+
+
+def test_a_damaged_reference_is_refused(stored: Path, tmp_path: Path) -> None:
+    for name in ("reference.json", "clips.parquet", "features.safetensors", "known.parquet"):
+        folder = tmp_path / name
+        shutil.copytree(stored, folder)
+        (folder / name).write_bytes(b"half")
+        with pytest.raises(Refusal, match="cannot be read"):
+            read_reference(folder)
+
+
+def test_no_new_clips_are_too_few_and_another_extractor_is_refused(
+    stored: Path, finished: tuple[Workspace, Graph]
+) -> None:
+    workspace, graph = finished
+    settings, reference = read_settings(workspace.root), read_reference(stored)
+    same = watch.compare(graph, workspace, reference, settings)
+    assert (same.outcome, same.new, same.gone) == ("too few", 0, 0)
+    assert "too few new clips" in same.words
+    other = replace(reference, head=reference.head.model_copy(update={"extractors": {"music": "0" * 64}}))
+    refused = watch.compare(graph, workspace, other, settings)
+    assert refused.outcome == "refused"
+    assert "another extractor" in refused.words
+    assert "needledrop retrain" in refused.words
+
+
+def test_the_part_of_the_graph_ends_before_captions_and_training(finished: tuple[Workspace, Graph]) -> None:
+    names = {stage.name for stage in watch.needed(finished[1]).stages}
+    assert {"corpus", "ingest", "validate", "features@video", "features@music", "tagging"} <= names
+    assert not names & {"captioning", "training", "evaluation", "indexing", "features@text"}
+
+
+def test_levels_follow_the_size_of_the_window() -> None:
+    def tried(clips: int, level: float) -> Tried:
+        return Tried(clips=clips, windows=40, alarms=2, uncorrected=5, level=level)
+
+    rows = (tried(40, 0.05), tried(120, 0.02), tried(400, 0.04))
+    settings = read_settings(ROOT)
+    assert [level_for(rows, clips, settings) for clips in (20, 40, 80, 200, 900)] == [0.05, 0.05, 0.02, 0.02, 0.04]
+    assert level_for((), 80, settings) == settings.false_alarms
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, float], str]:
+    """Write the page of a made-up corpus with a planted shift; Evidently, which takes seconds, is left out."""
+    monkeypatch.setattr("flows.drift.page.write_evidently", lambda path, *_: path.write_text("<html>"))
+
+    def make(folder: Path, mean: float) -> str:
+        world = World(16, 2)
+        head = Head(
+            format=FORMAT, manifest="a" * 32, clips=300, grouping="artist_id", extractors={"music": "b" * 64},
+            tagger="c", components=8, calibration=(), recall=None, slices=(),
+        )  # fmt: skip
+        reference = Reference(head, world.clips(300, "old"), frozenset())
+        window = world.clips(80, "<new>", mean=mean)
+        settings = read_settings(ROOT).model_copy(update={"permutations": 199})
+        decision = watch.decide(reference.prepared(), window, settings)
+        outcome: watch.Outcome = "drift" if decision.drifted else "no drift"
+        finding = watch.Finding(outcome, "80 new <clips>", "d" * 32, 80, 0, 30, window, decision)
+        save(folder / "stored", reference)
+        write_report(folder, read_reference(folder / "stored"), finding, Told(3, "today", 0.05, "retrain started"))
+        return (folder / PAGE).read_text()
+
+    return make
+
+
+def test_the_page_says_the_decision_first_and_stands_alone(made: Callable[[Path, float], str], tmp_path: Path) -> None:
+    text = made(tmp_path, 3.0)
+    assert text.index("The new media have drifted") < text.index("retrain started") < text.index("The decision")
+    assert "80 new &lt;clips&gt;" in text
+    assert "<clips>" not in text
+    assert "http" not in text, "nothing is loaded from elsewhere"
+    assert f'href="{EVIDENTLY}"' in text
+    assert text.count("<svg") == 6
+    assert (tmp_path / "monitor.json").is_file()

@@ -1,0 +1,142 @@
+"""Gates of real model versions: what is written where, once, and what is refused with nothing changed."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.exits import GATE_FAILED, Refusal
+from flows.gate.compare import compare
+from flows.gate.decide import GateResult, decide
+from flows.gate.evidence import EVIDENCE_TAG, VERDICT_TAG
+from flows.release.unit import ArtifactsGone
+from flows.tracking import MODEL
+
+from .conftest import TEST, Works
+
+
+def gate(works: Works, version: int | None = None) -> GateResult:
+    return decide(works.graph, works.workspace, works.environment, version)
+
+
+def test_a_first_champion_then_a_challenger_each_gated_once(clean: Works) -> None:
+    clean.register(1)
+    first = gate(clean)
+    # Random weights are at chance, which the floor is just above: never shown to pass.
+    assert (first.version, first.champion) == (1, None) and first.verdict in ("failed", "inconclusive")
+    assert [check["key"] for check in first.checks] == ["chance"]
+    gated = clean.release(1)
+    assert (gated.state, gated.evidence) == (first.verdict, first.evidence)
+    assert first.evidence == hashlib.sha256(Path(first.report).read_bytes()).hexdigest()
+
+    again = gate(clean, 1)
+    assert again.known and not first.known and again.evidence == first.evidence
+    shutil.rmtree(clean.workspace.reports)
+    restored = gate(clean, 1)
+    assert restored.known and Path(restored.page).is_file(), "it comes back from the run"
+    assert clean.release(1) == gated
+    mlflow = clean.client
+    logged = {item.path for item in mlflow.list_artifacts(gated.run_id, f"gate/{first.evidence[:12]}")}
+    assert {Path(path).name for path in logged} == {"report.json", "report.html"}
+    assert len(mlflow.list_artifacts(gated.run_id, "gate")) == 1, "written once"
+    version = mlflow.get_model_version(MODEL, "1")
+    assert (version.tags[VERDICT_TAG], version.tags[EVIDENCE_TAG]) == (first.verdict, first.evidence)
+    assert "gate report" in version.description.lower()
+
+
+@pytest.fixture(scope="module")
+def reigning(clean: Works) -> Works:
+    """Version 1 is champion, version 2 the challenger."""
+    path = clean.workspace.root / "gate.yaml"
+    settings = path.read_text()
+    path.write_text(settings.replace("seed: 7", "seed: 8"))  # another question
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.gate.rules.floor", lambda *_: "passed")
+        assert gate(clean, 1).verdict == "passed"
+    path.write_text(settings)
+    clean.crown(1)
+    clean.register(2)
+    return clean
+
+
+def test_the_challenger_is_held_against_the_champion_on_the_same_queries(reigning: Works) -> None:
+    result = gate(reigning)  # the challenger by default
+    assert (result.version, result.champion) == (2, 1)
+    keys = [check["key"] for check in result.checks]
+    assert keys == ["superiority", "video", "text", "worst_slice", "slices", "coverage", "latency"] or keys == [
+        "superiority", "video", "text", "worst_slice", "coverage", "latency",
+    ]  # fmt: skip
+    report = json.loads(Path(result.report).read_text())
+    assert report["data"]["queries"] == TEST and report["data"]["clusters"] == TEST // 2
+    assert report["challenger"]["facts"]["digest"] == "content 2" and report["other"]["facts"]["digest"] == "content 1"
+    assert reigning.release(2).against == 1
+    page = Path(result.page).read_text()
+    assert "version 2" in page and "version 1" in page and "words of clip-" in page
+
+
+def test_a_new_settings_file_is_a_new_question(reigning: Works) -> None:
+    first = gate(reigning, 2)
+    path = reigning.workspace.root / "gate.yaml"
+    path.write_text(path.read_text().replace("minimum_effect: 0.01", "minimum_effect: 0.02"))
+    second = gate(reigning, 2)
+    assert not second.known and second.evidence != first.evidence
+    assert reigning.release(2).evidence == second.evidence
+
+
+def test_refusals_name_the_next_step_and_change_nothing(reigning: Works) -> None:
+    path = reigning.workspace.root / "gate.yaml"
+    settings = path.read_text()
+    path.write_text(settings.replace("seed: 7", "seed: 9"))  # not gated with this yet
+    before = reigning.release(2)
+
+    def refused(match: str, version: int | None = None, code: int = 1) -> None:
+        with pytest.raises(Refusal, match=match) as refusal:
+            gate(reigning, version)
+        assert refusal.value.code == code and "\n" not in str(refusal.value)
+        assert reigning.release(2) == before
+
+    refused("no version 9 in the ledger; there is 1, 2", 9)
+    refused("version 1 is the champion: there is nothing to hold it against", 1)
+    other = dict(reigning.specs) | {"video": "0" * 64}
+    reigning.register(3, other)
+    refused("version 3 cannot be evaluated on this workspace: video features were made by another extractor", 3)
+    reigning.register(1)
+    refused("version 4 holds the very model of champion version 1", 4, GATE_FAILED)
+
+    weights = reigning.folder(1) / "artifacts/model/model.safetensors"
+    kept = weights.read_bytes()
+    weights.unlink()
+    refused("the champion cannot be evaluated: .*its artifacts are gone.*needledrop rollback", 2)
+    with pytest.raises(ArtifactsGone):
+        gate(reigning, 2)
+    weights.write_bytes(kept[:-1] + b"x")
+    refused("the champion cannot be evaluated: ", 2)
+    weights.write_bytes(kept)
+    pickled = reigning.folder(1) / "artifacts/model/extra.pkl"
+    pickled.write_bytes(b"x")
+    refused("holds 'extra.pkl', which may carry code", 2)
+    pickled.unlink()
+    manifest = reigning.workspace.root / "data/manifest.parquet"
+    moved = manifest.rename(manifest.with_suffix(".away"))
+    refused("the test set cannot be read: .*needledrop retrain", 2)
+    moved.rename(manifest)
+    path.write_text(settings)
+
+
+def test_two_versions_whose_runs_logged_no_ranks_cannot_be_compared(reigning: Works) -> None:
+    with pytest.raises(Refusal, match="has no ranks to compare"):
+        compare(reigning.workspace, reigning.environment, "1", "2", None)
+    with pytest.raises(Refusal, match="there is no version 7"):
+        compare(reigning.workspace, reigning.environment, "7", "2", None)
+    with pytest.raises(Refusal, match="neither a version's number nor a run's id"):
+        compare(reigning.workspace, reigning.environment, "../x", "2", None)
+
+
+def test_a_report_that_was_changed_in_the_store_is_refused(reigning: Works) -> None:
+    result = gate(reigning, 2)
+    (path,) = reigning.workspace.mlflow_artifacts.rglob(f"gate/{result.evidence[:12]}/report.json")
+    path.write_text(path.read_text().replace("verdict", "Verdict", 1))
+    with pytest.raises(Refusal, match="is not the one that was logged"):
+        gate(reigning, 2)

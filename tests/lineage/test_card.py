@@ -1,0 +1,58 @@
+"""Lineage in one answer, and the model card that is made of it."""
+
+from pathlib import Path
+
+import yaml
+
+from flows.lineage.card import card, publish_card, write_card
+from flows.lineage.chain import chain, show
+
+from .conftest import COMMIT, Shelf
+
+
+def test_the_chain_leads_from_data_to_release(shelf: Shelf, capsys: object) -> None:
+    made = chain(shelf.environment, shelf.workspace, "models:/needledrop@champion")
+    assert (made["version"], made["aliases"], made["digest"]) == (1, ["champion"], "1" * 64)
+    assert (made["data"]["manifest"], made["commit"], made["dirty"]) == ("a" * 32, COMMIT, "false")
+    assert (made["release"]["state"], made["release"]["approved_by"]) == ("approved", "Ada")
+    assert show(made) == 0
+
+
+def test_a_version_without_a_ledger_row_is_said(shelf: Shelf) -> None:
+    assert chain(shelf.environment, shelf.workspace, "2")["release"] is None
+
+
+def test_a_card_has_valid_metadata_and_every_section(shelf: Shelf, tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    text = card(shelf.environment, shelf.workspace, "1")
+    write_card(tmp_path / "README.md", text)
+    data = ModelCard.load(tmp_path / "README.md").data
+    results = data.eval_results
+    assert [result.metric_value for result in results] == [0.7, 0.7, 0.7]
+    assert results[0].dataset_revision == "a" * 32
+    for words in (
+        "12 clips: 6 train, 3 val, 3 test; 1 with a human description",
+        "| CC0-1.0 | 12 |",
+        "| video+text | 0.700 | 0.700 | 0.600 to 0.800 | 14.0 | 0.7 |",
+        "**Version 1 clears the floors.** R@10 0.700. Approve it.",
+        "approved, approved by Ada at",
+        f"`{COMMIT}`",
+        'mlflow.pyfunc.load_model("models:/needledrop/1")',
+    ):
+        assert words in text, words
+
+
+def test_a_card_without_kept_clips_or_gate_says_so(shelf: Shelf) -> None:
+    text = card(shelf.environment, shelf.workspace, "2")
+    assert "Not gated yet" in text and "not in the ledger" in text
+
+
+def test_a_card_is_published_once_with_the_run(shelf: Shelf, tmp_path: Path) -> None:
+    assert publish_card(shelf.environment, shelf.workspace, 1)
+    assert not publish_card(shelf.environment, shelf.workspace, 1)
+    client = shelf.client
+    run_id = client.get_model_version("needledrop", "1").run_id
+    there = Path(client.download_artifacts(run_id, "README.md", str(tmp_path)))
+    head = yaml.safe_load(there.read_text().split("---")[1])
+    assert head["model-index"][0]["name"] == "needledrop"

@@ -1,0 +1,240 @@
+"""Approve, promote, roll back, on real stores: what they change, what they refuse, and that a refusal changes nothing."""
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from flows.exits import GATE_FAILED, INCONCLUSIVE, Refusal
+from flows.ledger import _engine
+from flows.release import actions
+from flows.release.actions import approve, promote, rollback
+from flows.release.mirror import STATE_TAG
+from flows.release.releases import Release, StaleState, UnknownVersion
+from flows.release.unit import ArtifactsGone, MismatchedPair
+from flows.tracking import MODEL, Unreachable
+
+from .conftest import Shop, swap_index
+
+
+def refused(shop: Shop, action: Callable[[], object], kind: type[Refusal], words: str, code: int = 1) -> None:
+    """The action is refused in one line with these words, and ledger and MLflow are as before."""
+    before = (shop.releases(), shop.shown())
+    with pytest.raises(kind, match=words) as refusal:
+        action()
+    assert "\n" not in str(refusal.value) and refusal.value.code == code
+    assert (shop.releases(), shop.shown()) == before
+
+
+def test_a_release_from_registration_to_rollback(shop: Shop) -> None:
+    one = shop.register()
+    assert (one.state, shop.shown()) == ("registered", {"challenger": 1})
+    evidence = shop.gate(1)
+    signed = approve(shop.environment, shop.workspace, 1, " Ada  Lovelace ", "listened\nto it")
+    assert (signed.state, signed.approved_by, signed.evidence) == ("approved", "Ada Lovelace", evidence)
+    assert promote(shop.environment, shop.workspace, 1, "Bob", 0).state == "champion"
+    assert shop.shown() == {"champion": 1}
+    page = shop.client.get_model_version(MODEL, "1")
+    assert page.tags[STATE_TAG] == "champion"
+    assert "Approved by **Ada Lovelace**" in page.description and "listened to it" in page.description
+    assert evidence in page.description
+    assert f"runs/{one.run_id}/artifacts/gate/{evidence[:12]}/report.html)" in page.description
+
+    shop.register()
+    assert shop.shown() == {"champion": 1, "challenger": 2}
+    shop.crown(2)
+    assert shop.shown() == shop.held() == {"champion": 2, "previous": 1}
+    assert rollback(shop.environment, shop.workspace, "Cy", "it hums").version == 1
+    assert shop.states() == {1: "champion", 2: "rolled_back"} and shop.shown() == {"champion": 1}
+    page = shop.client.get_model_version(MODEL, "2")
+    assert page.tags[STATE_TAG] == "rolled_back" and "it hums" in page.description
+    # What was rolled back may be mended from outside and gated again; its approval is void.
+    refused(shop, lambda: promote(shop.environment, shop.workspace, 2, "Bob"), Refusal, "rolled_back, not approved")
+    shop.crown(2)
+    assert shop.shown() == {"champion": 2, "previous": 1}
+
+
+def test_three_champions_are_rolled_back_one_by_one(two: Shop) -> None:
+    shop = two
+    promote(shop.environment, shop.workspace, 2, "Bob")
+    shop.register()
+    shop.crown(3)
+    assert shop.shown() == {"champion": 3, "previous": 2}
+    rollback(shop.environment, shop.workspace, "Cy", "hums")
+    assert shop.shown() == {"champion": 2, "previous": 1}
+    # A second try of the same rollback says what it expects, and so does no harm.
+    again = lambda: rollback(shop.environment, shop.workspace, "Cy", "hums", 3)  # noqa: E731
+    refused(shop, again, StaleState, "version 2 is champion, not 3")
+    rollback(shop.environment, shop.workspace, "Cy", "hums too")
+    assert shop.shown() == {"champion": 1}
+    first = lambda: rollback(shop.environment, shop.workspace, "Cy", "hums")  # noqa: E731
+    refused(shop, first, Refusal, "version 1 is the first champion: there is no previous one")
+
+
+def test_approving_again_is_the_same_approval_or_none(two: Shop) -> None:
+    (_, before) = two.releases()
+    assert approve(two.environment, two.workspace, 2, "Ada", "again") == before
+    other = lambda: approve(two.environment, two.workspace, 2, "Eve", "me too")  # noqa: E731
+    refused(two, other, Refusal, "version 2 was approved by Ada at 20.*already")
+
+
+def test_what_was_not_passed_is_not_approved(shop: Shop) -> None:
+    def sign(version: int, by: str = "Ada", reason: str = "good", override: bool = False) -> Release:
+        return approve(shop.environment, shop.workspace, version, by, reason, override)
+
+    with pytest.raises(UnknownVersion, match="no releases yet"):
+        sign(1)
+    assert not shop.workspace.ledger.exists()
+    shop.register()
+    refused(shop, lambda: sign(7), UnknownVersion, "no version 7 in the ledger; there is 1")
+    refused(shop, lambda: sign(1), Refusal, "not been gated yet; run `needledrop gate 1`")
+    shop.gate(1, "failed")
+    refused(shop, lambda: sign(1), Refusal, "failed its gate", GATE_FAILED)
+    refused(shop, lambda: sign(1, override=True), Refusal, "failed its gate", GATE_FAILED)
+    shop.gate(1, "inconclusive")
+    refused(shop, lambda: sign(1), Refusal, "inconclusive.*--override-inconclusive", INCONCLUSIVE)
+    for nobody in ("", "  ", "nobody", "42", "\t"):
+        refused(shop, lambda by=nobody: sign(1, by), Refusal, "--by must name")
+    refused(shop, lambda: sign(1, reason=" "), Refusal, "--reason must say why")
+    assert sign(1, reason="the test set is all there is", override=True).state == "approved"
+
+
+def test_approval_is_of_the_report_that_the_gate_recorded(shop: Shop) -> None:
+    release = shop.register()
+    shop.gate(1)
+    (report,) = shop.workspace.mlflow_artifacts.rglob(f"{release.run_id}/**/report.json")
+    report.write_text(report.read_text().replace("passed", "PASSED"))
+    sign = lambda: approve(shop.environment, shop.workspace, 1, "Ada", "good")  # noqa: E731
+    refused(shop, sign, Refusal, "no gate report .* run `needledrop gate 1` again")
+
+
+def test_a_verdict_against_another_champion_does_not_count(shop: Shop) -> None:
+    for _ in range(3):
+        shop.register()
+    shop.gate(1)
+    shop.gate(2)
+    shop.gate(3)
+    for version in (1, 2):
+        approve(shop.environment, shop.workspace, version, "Ada", "good")
+    promote(shop.environment, shop.workspace, 1, "Bob")
+    stale = "gated against no champion, and by now version 1 is champion"
+    refused(shop, lambda: promote(shop.environment, shop.workspace, 2, "Bob"), StaleState, stale)
+    refused(shop, lambda: approve(shop.environment, shop.workspace, 3, "Ada", "good"), StaleState, stale)
+
+
+def test_promotion_wants_approval_and_the_expected_champion(two: Shop) -> None:
+    def up(version: int, expect: int | None = None) -> Release:
+        return promote(two.environment, two.workspace, version, "Bob", expect)
+
+    two.register()
+    refused(two, lambda: up(9), UnknownVersion, "no version 9")
+    refused(two, lambda: up(3), Refusal, "version 3 is registered, not approved")
+    two.gate(3, "failed")
+    refused(two, lambda: up(3), Refusal, "failed, not approved", GATE_FAILED)
+    refused(two, lambda: up(2, 3), StaleState, "version 1 is champion, not version 3 as expected")
+    refused(two, lambda: up(2, 0), StaleState, "version 1 is champion, not none as expected")
+    assert up(2, 1).state == "champion"
+    before = two.releases()
+    up(2, 1)  # a second try of what was done
+    assert two.releases() == before
+    refused(two, lambda: up(1), Refusal, "`needledrop rollback` restores")
+
+
+def test_a_mismatched_pair_is_neither_registered_nor_promoted(two: Shop) -> None:
+    with pytest.raises(MismatchedPair, match="version 3: the index was made with model"):
+        two.register(index_of=1)
+    assert [release.version for release in two.releases()] == [1, 2]
+    swap_index(two.folder(1), two.folder(2))
+    up = lambda: promote(two.environment, two.workspace, 2, "Bob")  # noqa: E731
+    refused(two, up, MismatchedPair, "version 2: the index was made with model .* they are no pair")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("artifacts/model/config.json", "damaged|not what was registered|no pair"),
+        ("artifacts/model/model.safetensors", "damaged .*is not the one"),
+        ("artifacts/index/catalogue.parquet", "index is not what was registered"),
+        ("code/search.py", "logged files are not what was registered"),
+    ],
+)
+def test_files_that_are_gone_or_others_are_not_promoted(two: Shop, name: str, words: str) -> None:
+    path = two.folder(2) / name
+    before = path.read_bytes()
+    path.write_bytes(before + b" ")
+    up = lambda: promote(two.environment, two.workspace, 2, "Bob")  # noqa: E731
+    refused(two, up, Refusal, f"version 2.*({words}).*")
+    path.unlink()
+    refused(two, up, ArtifactsGone, "version 2.*(gone|not what was registered)")
+    shutil.rmtree(two.folder(2))
+    refused(two, up, ArtifactsGone, "version 2.*restore the artifact store")
+
+
+def test_a_champion_whose_files_are_gone(two: Shop) -> None:
+    shutil.rmtree(two.folder(1))
+    up = lambda: promote(two.environment, two.workspace, 2, "Bob")  # noqa: E731
+    refused(two, up, ArtifactsGone, "the champion, version 1.*--champion-lost")
+    promote(two.environment, two.workspace, 2, "Bob", champion_lost=True)
+    back = lambda: rollback(two.environment, two.workspace, "Cy", "hums")  # noqa: E731
+    refused(two, back, ArtifactsGone, "version 1")
+
+
+def test_what_loading_leaves_in_a_local_store_is_no_change(two: Shop) -> None:
+    (two.folder(2) / "registered_model_meta").write_text("model_name: needledrop\n")
+    (two.folder(2) / "code/__pycache__").mkdir()
+    (two.folder(2) / "code/__pycache__/search.pyc").write_bytes(b"")
+    assert promote(two.environment, two.workspace, 2, "Bob").state == "champion"
+
+
+def test_a_kill_between_ledger_and_mlflow_heals_with_the_next_command(
+    two: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(actions, "_show", die)
+        with pytest.raises(Killed):
+            promote(two.environment, two.workspace, 2, "Bob")
+    assert two.held() == {"champion": 2, "previous": 1} and two.shown() == {"champion": 1, "challenger": 2}
+    promote(two.environment, two.workspace, 2, "Bob", 1)
+    assert two.shown() == {"champion": 2, "previous": 1}
+    tags = [two.client.get_model_version(MODEL, str(version)).tags[STATE_TAG] for version in (1, 2)]
+    assert tags == ["superseded", "champion"]
+
+
+def test_mlflow_down_before_and_after_the_decision(two: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = two.releases()
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.tracking.time.sleep", lambda _: None)
+        patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        with pytest.raises(Unreachable, match="does not answer"):
+            promote(two.environment, two.workspace, 2, "Bob")
+    assert two.releases() == before
+    whole, calls = actions.mirror, []
+
+    def once(*stores: object) -> object:
+        calls.append(stores)
+        if len(calls) > 1:
+            raise Unreachable("MLflow at somewhere does not answer")
+        return whole(*stores)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(actions, "mirror", once)
+        with pytest.raises(Unreachable, match=r"version 2 is champion, but MLflow does not show it yet.*same command"):
+            promote(two.environment, two.workspace, 2, "Bob")
+    assert two.states()[2] == "champion"
+
+
+def test_another_ledgers_champion_keeps_its_alias(two: Shop) -> None:
+    two.workspace.ledger.unlink()  # as on a machine where NEEDLEDROP_LEDGER_URL was forgotten
+    _engine.cache_clear()
+    two.register()
+    two.gate(3)
+    approve(two.environment, two.workspace, 3, "Ada", "good")
+    up = lambda: promote(two.environment, two.workspace, 3, "Bob")  # noqa: E731
+    refused(two, up, Refusal, "champion is version 1, which this ledger does not know")
+    assert two.shown() == {"champion": 1, "challenger": 3}

@@ -1,0 +1,146 @@
+"""The commands: what they print, their exit codes, and that each names the next step."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from flows.cli import main
+from flows.exits import Refusal
+from flows.release.actions import approve, promote
+from flows.release.flows import approve as approve_flow
+from flows.release.flows import promote as promote_flow
+from flows.release.flows import rollback as rollback_flow
+
+from .conftest import Shop
+
+Say = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Say]:
+    """Run `needledrop` in this process."""
+    before = dict(os.environ)
+    monkeypatch.setattr("flows.cli.signal.signal", lambda *_: None)
+
+    def run(shop: Shop, words: str) -> "subprocess.CompletedProcess[str]":
+        monkeypatch.chdir(shop.workspace.root)
+        capsys.readouterr()
+        try:
+            code = main(words.split())
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, said.out, said.err)
+
+    yield run
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_the_commands_from_a_passed_gate_to_a_rollback(two: Shop, say: Say) -> None:
+    done = say(two, "approve 2 --by Ada --reason again")
+    assert done.returncode == 0 and "version 2: already approved by Ada at 20" in done.stdout
+    assert done.stdout.splitlines()[1].startswith("next: needledrop promote 2")
+    done = say(two, "promote 2 --expect 1 --by Bob")
+    assert done.stdout.startswith("version 2 is champion, model and index together; version 1 is previous\nnext: ")
+    assert "version 2 is already champion" in say(two, "promote 2 --by Bob").stdout
+    shown = json.loads(say(two, "release show --json").stdout)
+    assert shown["aliases"] == {"champion": 2, "previous": 1}
+    assert [one["state"] for one in shown["releases"]] == ["superseded", "champion"]
+    done = say(two, "rollback --by Cy --reason hums --json")
+    assert json.loads(done.stdout)["version"] == 1
+    one = json.loads(say(two, "release show 2 --json").stdout)
+    assert (one["state"], one["approved_by"], one["run_id"] != "", one["specs"]["video"]) == (
+        "rolled_back", "Ada", True, "video spec"
+    )  # fmt: skip
+    assert [entry["detail"].get("to") for entry in one["history"]] == [
+        "registered", "evaluated", "passed", "approved", "champion", "rolled_back"
+    ]  # fmt: skip
+    assert (one["history"][-1]["actor"], one["history"][-1]["detail"]["reason"]) == ("Cy", "hums")
+    for words in ("release show", "release show 2", "audit show"):
+        done = say(two, words)
+        assert done.returncode == 0 and "rolled back" in done.stdout, words
+    done = say(two, "audit verify")
+    rows = len(json.loads(say(two, "audit show --json").stdout))
+    assert f"audit log: {rows} rows" in done.stdout and done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("approve 9 --by Ada --reason good", 1, "no version 9 in the ledger; there is 1, 2"),
+        ("approve 2 --by Eve --reason good", 1, "was approved by Ada"),
+        ("approve 2 --by=- --reason good", 1, "--by must name who answers for it"),
+        ("approve 2 --reason good", 2, "required: --by"),
+        ("approve ../2 --by Ada --reason good", 2, "must be a whole number"),
+        ("promote 9", 1, "no version 9 in the ledger"),
+        ("promote 2 --expect 7", 1, "version 1 is champion, not version 7 as expected; nothing changed"),
+        ("promote 2 --expect none", 1, "version 1 is champion, not none as expected"),
+        ("rollback", 1, "there is no previous one"),
+        ("release show 9", 1, "no version 9 in the ledger"),
+    ],
+)
+def test_a_refusal_is_one_line_and_changes_nothing(two: Shop, say: Say, words: str, code: int, message: str) -> None:
+    before = (two.releases(), two.shown())
+    done = say(two, words)
+    assert (done.returncode, done.stdout) == (code, "") and message in done.stderr
+    assert code == 2 or done.stderr.count("\n") == 1
+    assert (two.releases(), two.shown()) == before
+
+
+@pytest.mark.parametrize("words", ["approve 1 --by Ada --reason good", "promote 1", "rollback"])
+def test_without_releases_nothing_is_made(shop: Shop, say: Say, words: str) -> None:
+    done = say(shop, words)
+    assert done.returncode == 1 and "no releases yet; run `needledrop retrain`" in done.stderr
+    assert not shop.workspace.ledger.exists()
+
+
+def test_status_names_the_three_with_their_states(two: Shop, say: Say) -> None:
+    promote(two.environment, two.workspace, 2, "Bob")
+    two.register()
+    two.gate(3, "failed")
+    now = json.loads(say(two, "status --json").stdout)["releases"]
+    assert {alias: (held["version"], held["state"]) for alias, held in now.items()} == {
+        "champion": (2, "champion"), "previous": (1, "superseded"), "challenger": (3, "failed")
+    }  # fmt: skip
+    lines = say(two, "status").stdout
+    assert "champion   version 2, approved by Ada" in lines and "challenger version 3, failed" in lines
+
+
+def test_of_two_threads_that_promote_at_once_one_wins(shop: Shop) -> None:
+    for version in (1, 2):
+        shop.register()
+        shop.gate(version)
+        approve(shop.environment, shop.workspace, version, "Ada", "good")
+    together, outcome = threading.Barrier(2), {}
+
+    def up(version: int) -> None:
+        together.wait()
+        try:
+            outcome[version] = promote(shop.environment, shop.workspace, version, "Bob").state
+        except Refusal as error:
+            outcome[version] = str(error)
+
+    threads = [threading.Thread(target=up, args=(version,)) for version in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (won,) = [version for version, said in outcome.items() if said == "champion"]
+    assert f"version {won} is champion; nothing changed" in outcome[3 - won]
+    assert shop.shown()["champion"] == shop.held()["champion"] == won
+
+
+def test_the_flows_explain_their_parameters_and_do_the_same(two: Shop) -> None:
+    names = {flow.name: flow.parameters.properties for flow in (approve_flow, promote_flow, rollback_flow)}
+    assert set(names) == {"approve", "promote", "rollback"}
+    assert all(about.get("description") for one in names.values() for about in one.values())
+    before = dict(os.environ)
+    assert promote_flow.fn(two.workspace.root, 2, "Bob")["state"] == "champion"
+    assert rollback_flow.fn(two.workspace.root, "Cy", "hums")["version"] == 1
+    os.environ.clear()
+    os.environ.update(before)

@@ -1,0 +1,283 @@
+"""The acceptance test: from nothing to a rolled-back champion on real servers, as one readable log.
+
+`python -m tests.stack.acceptance` starts a stack of its own, deploys, lets a schedule fire, promotes what comes
+of it, shifts the corpus, lets drift start a retrain, decides about that, rolls back, and takes all down.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from flows.environment import prepare
+from flows.workspace import Workspace
+from infra.ports import free_ports
+from infra.stack import down, parts, up
+from infra.state import BUCKETS, State
+from tests.pipeline.conftest import ROOT, SMALL
+from tests.stack.deployed_line import Line, below, commit, kill, make_source
+
+SWIFT = ROOT / ".needledrop" / "stack" / "swift-venv"
+RETRAIN, MONITOR = "needledrop-retrain/retrain", "needledrop-monitor/monitor"
+ZONE = "Europe/Berlin"  # of the schedule in prefect.yaml
+SECTIONS = SMALL | {
+    "corpus": {"clips": 240, "seed_clips": 80, "clip_s": 4.0},
+    "training": {"steps": 120, "warmup_steps": 10, "validate_every": 40, "batch": 64},
+}
+
+
+class Story:
+    """Prints what happens, with the time since the start."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def say(self, words: str) -> None:
+        seconds = int(time.monotonic() - self._began)
+        print(f"[{seconds // 60:>3}:{seconds % 60:02}] {words}", flush=True)
+
+    def check(self, holds: bool, words: str) -> None:
+        """Say what was found; end where it is not so."""
+        self.say(f"  {'yes' if holds else 'NO'}  {words}")
+        if not holds:
+            raise SystemExit(f"acceptance: {words}: no")
+
+
+def main() -> None:
+    """Run the whole; leave nothing behind unless told to keep it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--keep", action="store_true", help="leave the folder and the stack for a look")
+    keep = parser.parse_args().keep
+    folder = Path(tempfile.mkdtemp(prefix="needledrop-acceptance-"))
+    folder.chmod(0o755)  # PostgreSQL runs as another user
+    story, line = Story(), None
+    try:
+        state = start_stack(folder, story)
+        line = deployed(folder, state, story)
+        first = scheduled_retrain(line, state, story)
+        promote(line, first, story)
+        again_and_twice(line, story)
+        second = drift(line, story)
+        decide(line, first, second, story)
+        story.check(line.command("audit", "verify").strip() != "", "the audit log verifies")
+    finally:
+        if not keep:
+            take_down(folder, line, story)
+    story.say("accepted")
+
+
+def start_stack(folder: Path, story: Story) -> State:
+    """Start the servers; say what they cost."""
+    began = time.monotonic()
+    state = up(folder / "stack", free_ports(), worker=False, swift_venv=SWIFT, say=story.say)
+    memory = sum(part.memory_mib() for part in parts(state, SWIFT) if part.process())
+    story.say(f"the stack is healthy after {time.monotonic() - began:.0f} s and takes {memory:.0f} MiB")
+    return state
+
+
+def deployed(folder: Path, state: State, story: Story) -> Line:
+    """Deploy a small project with a schedule that fires in the next minute but one, and start a worker."""
+    source = make_source(folder / "source", SECTIONS)
+    rest = {k: v for k, v in os.environ.items() if not k.startswith(("NEEDLEDROP_", "MLFLOW_", "PREFECT_", "AWS_"))}
+    line = Line(source, folder / "home", rest | state.exports() | {"PREFECT_HOME": str(folder / "prefect")})
+    os.environ.update(line.environment)
+    prepare(Workspace(source))
+    at = datetime.now(ZoneInfo(ZONE)) + timedelta(seconds=120)
+    for said in line.command("deploy", "--retrain-cron", f"{at.minute} {at.hour} * * *", "--jitter", "0").splitlines():
+        story.say(f"  {said}")
+    line.worker()
+    story.say("a worker runs; nobody starts anything now")
+    return line
+
+
+def scheduled_retrain(line: Line, state: State, story: Story) -> int:
+    """Wait for the schedule; look where the version and its artifacts are."""
+    run = wait_for_scheduled(line)
+    late = (run.start_time - run.expected_start_time).total_seconds()
+    story.check(
+        late < 60, f"the schedule fired by itself at {run.expected_start_time:%H:%M}, {late:.0f} s after its time"
+    )
+    version = finished(line, run.id, story)
+    where = line.environment["MLFLOW_TRACKING_URI"]
+    count = rows(state.database("mlflow", "postgresql+psycopg2"), "select count(*) from model_versions")
+    story.check(count == 1, f"version {version} is in MLflow at {where}, on PostgreSQL")
+    objects = artifacts(line)
+    story.check(len(objects) > 10, f"{len(objects)} artifacts are in S3, such as {objects[0]}")
+    return version
+
+
+def promote(line: Line, version: int, story: Story) -> None:
+    """Approve and promote a version that its gate has let through or could not judge."""
+    state = release(line, version)["state"]
+    story.say(f"gate of version {version}: {state}")
+    override = ["--override-inconclusive"] if state == "inconclusive" else []
+    line.command("approve", str(version), "--by", "a reviewer", "--reason", "acceptance", *override)
+    line.command("promote", str(version), "--by", "a platform engineer")
+    story.check(champion(line) == version, f"version {version} is approved and the champion")
+
+
+def again_and_twice(line: Line, story: Story) -> None:
+    """Nothing changed: skipped. Two at once: one after the other, and both right."""
+    state = line.wait(line.submit(RETRAIN))
+    story.check(state[1] == "Skipped", f"a retrain with nothing new is skipped: {state[2]}")
+    both = [line.submit(RETRAIN, force=True, gating=False) for _ in range(2)]
+    ended = [line.wait(run) for run in both]
+    story.check([one[0] for one in ended] == ["COMPLETED"] * 2, "two retrains submitted at once both ended well")
+    began, until = zip(*sorted(times(run) for run in both), strict=True)
+    story.check(until[0] <= began[1], "the second began when the first had ended")
+
+
+def drift(line: Line, story: Story) -> int:
+    """Shift the corpus; the monitor finds it and starts a retrain; return the version that comes of it."""
+    params = line.source / "params.yaml"
+    tree = yaml.safe_load(params.read_text())
+    world = line.source / tree["corpus"]["source"]
+    described = yaml.safe_load(world.read_text())
+    described["tempo"]["centre_bpm"] *= 1.5
+    described["genres"] = dict(list(described["genres"].items())[::-1])
+    world.write_text(yaml.safe_dump(described, sort_keys=False))
+    tree["corpus"]["seed"] += 1
+    params.write_text(yaml.safe_dump(tree, sort_keys=False))
+    commit(line.source, "The corpus of this season: faster music")
+    story.say("the corpus has shifted: other clips, half as fast again")
+    run = line.submit(MONITOR)
+    state = line.wait(run)
+    story.check(state[0] == "COMPLETED" and "drift in" in state[2], f"the monitor says: {state[2]}")
+    started = result(line, run)["flow_run"]
+    story.check(bool(started), "and has started a retrain by itself")
+    version = finished(line, UUID(started), story)
+    again = line.wait(line.submit(MONITOR))
+    story.check("started" not in again[2], f"the monitor does not start another for the same media: {again[2]}")
+    return version
+
+
+def decide(line: Line, first: int, second: int, story: Story) -> None:
+    """Do with the second version what its gate allows; roll back where it became champion."""
+    state = release(line, second)["state"]
+    story.say(f"gate of version {second} against {first}: {state}")
+    if state == "failed":
+        line.command("approve", str(second), "--by", "a reviewer", "--reason", "acceptance", expect=3)
+        story.check(champion(line) == first, f"version {second} cannot be approved; {first} stays the champion")
+        line.command("rollback", "--by", "a platform engineer", "--reason", "acceptance", expect=1)
+        story.check(champion(line) == first, "there is no champion before it to roll back to, and nothing changed")
+        return
+    if state == "inconclusive":
+        line.command("approve", str(second), "--by", "a reviewer", "--reason", "acceptance", expect=4)
+        story.say("  without an override it cannot be approved; the reviewer answers for it")
+    promote(line, second, story)
+    line.command("rollback", "--by", "a platform engineer", "--reason", "acceptance")
+    story.check(champion(line) == first, f"rolled back: version {first} is the champion again")
+
+
+def take_down(folder: Path, line: Line | None, story: Story) -> None:
+    """Stop the worker and the servers; nothing of ours is left running."""
+    if line is not None:
+        line.stop()
+    story.say(f"stopped: {', '.join(down(folder / 'stack'))}")
+    left = list(below(folder))
+    kill(left)
+    story.check(not left, "nothing is left running")
+    shutil.rmtree(folder)
+
+
+# -- looking at what happened --------------------------------------------------------------------
+
+
+def wait_for_scheduled(line: Line, within_s: float = 300.0) -> Any:
+    """Wait until a run that nobody asked for has begun."""
+    from prefect.client.orchestration import get_client
+
+    deadline = time.monotonic() + within_s
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            line.worker()
+            for run in client.read_flow_runs():
+                if run.auto_scheduled and run.start_time is not None:
+                    return run
+            time.sleep(1)
+    raise SystemExit(f"acceptance: no scheduled run began within {within_s:.0f} s\n{line.said()}")
+
+
+def finished(line: Line, run: UUID, story: Story) -> int:
+    """Wait for a retrain; return the version that it registered."""
+    state = line.wait(run)
+    story.check(
+        state[0] == "COMPLETED", f"the worker has run it: {state[2] if state[0] == 'COMPLETED' else line.said()}"
+    )
+    return int(result(line, run)["registration"]["version"])
+
+
+def result(line: Line, run: UUID) -> dict[str, Any]:
+    """What a deployed run left in the ledger."""
+    from sqlalchemy import create_engine, text
+
+    with create_engine(line.environment["NEEDLEDROP_LEDGER_URL"]).connect() as ledger:
+        found = ledger.execute(text("select result from attempts where run = :run"), {"run": str(run)}).scalar_one()
+    content: dict[str, Any] = json.loads(found)
+    return content
+
+
+def times(run: UUID) -> tuple[datetime, datetime]:
+    """When a run began and ended."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(run)
+    assert found.start_time is not None and found.end_time is not None
+    return found.start_time, found.end_time
+
+
+def release(line: Line, version: int) -> dict[str, Any]:
+    """A release as the ledger has it."""
+    return next(one for one in releases(line) if one["version"] == version)
+
+
+def releases(line: Line) -> list[dict[str, Any]]:
+    """Every release."""
+    from sqlalchemy import create_engine, text
+
+    with create_engine(line.environment["NEEDLEDROP_LEDGER_URL"]).connect() as ledger:
+        return [dict(row) for row in ledger.execute(text("select version, state from releases")).mappings()]
+
+
+def champion(line: Line) -> int | None:
+    """The champion, which ledger and MLflow must agree about."""
+    from mlflow import MlflowClient
+
+    decided = [one["version"] for one in releases(line) if one["state"] == "champion"]
+    shown = MlflowClient().get_registered_model("needledrop").aliases.get("champion")
+    assert [str(version) for version in decided] == ([str(shown)] if shown else []), f"{decided} against {shown}"
+    return decided[0] if decided else None
+
+
+def artifacts(line: Line) -> list[str]:
+    """Keys of MLflow's artifacts in S3."""
+    import boto3
+
+    found: list[str] = []
+    for bucket in BUCKETS:
+        listed = boto3.client("s3").list_objects_v2(Bucket=bucket)
+        found += [f"s3://{bucket}/{one['Key']}" for one in listed.get("Contents", ()) if "/artifacts/" in one["Key"]]
+    return found
+
+
+def rows(url: str, question: str) -> int:
+    """Ask a database for one number."""
+    from sqlalchemy import create_engine, text
+
+    with create_engine(url).connect() as connection:
+        return int(connection.execute(text(question)).scalar_one())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""One stack of real servers for all tests that ask for it, on free ports, beside whatever else runs here."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.ports import free_ports
+from infra.stack import down, up
+from infra.state import State
+
+ROOT = Path(__file__).parents[2]
+ASKED = "NEEDLEDROP_TEST_STACK"  # 1: start one; a folder: use the stack that runs there, and leave it running
+SWIFT = ROOT / ".needledrop" / "stack" / "swift-venv"  # installed once, also for `make stack`
+
+_OURS = ("NEEDLEDROP_", "MLFLOW_", "AWS_", "PREFECT_", "PG")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get(ASKED):
+        skip = pytest.mark.skip(reason="needs the real servers: make test-stack")
+        for item in items:
+            if item.get_closest_marker("stack"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def make_stack() -> Iterator[Callable[..., State]]:
+    """Start a stack of its own; all are stopped and removed at the end."""
+    folders: list[Path] = []
+
+    def make(**options: bool) -> State:
+        # Not below pytest's folder: PostgreSQL runs as another user, who cannot enter that.
+        folder = Path(tempfile.mkdtemp(prefix="needledrop-stack-"))
+        folder.chmod(0o755)
+        folders.append(folder)
+        return up(folder, free_ports(), swift_venv=SWIFT, **options)
+
+    yield make
+    for folder in folders:
+        down(folder)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def stack(make_stack: Callable[..., State]) -> State:
+    """The stack that tests share; a test that stops a part starts it again."""
+    asked = os.environ.get(ASKED, "1")
+    return make_stack() if asked == "1" else up(Path(asked), swift_venv=SWIFT)
+
+
+@pytest.fixture
+def stack_environment(stack: State) -> dict[str, str]:
+    """The environment of a process that uses the stack, with our code importable."""
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return rest | stack.exports() | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+@pytest.fixture
+def on_stack(stack_environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Let this process use the stack, for one test."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(stack_environment)
+    yield stack_environment
+    os.environ.clear()
+    os.environ.update(before)
