@@ -60,7 +60,7 @@ def embed_queries(
 def _batched(
     model: TrimodalModel, clip_ids: Sequence[str], embed: Callable[[Sequence[str]], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    out = np.zeros((len(clip_ids), model.section.embedding_dims), np.float32)
+    out = np.zeros((len(clip_ids), model.embedding_dims), np.float32)
     for start in range(0, len(clip_ids), BATCH):
         out[start : start + BATCH] = embed(clip_ids[start : start + BATCH])
     return out

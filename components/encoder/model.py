@@ -1,6 +1,6 @@
 """The trimodal model: query embedding y_vt of video and text, music embedding y_m.
 
-Shapes: B samples, S segments, D feature dims, W width, E embedding dims.
+Shapes: B samples, S segments, D feature dims, W width, E dims of the towers' embedding, F of the whole one.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.encoder.fusion import Slot, absent_like, build_fusion
+from components.encoder.linear import LinearPaths
 from components.encoder.losses import build_loss
 from components.encoder.pairs import Pair, Term
-from components.encoder.params import EncoderSection
+from components.encoder.params import CCAPaths, EncoderSection
 from components.encoder.towers import Tower
 from components.modalities import MODALITIES, MUSIC, TEXT, VIDEO, Modality
 
@@ -40,11 +41,19 @@ class TrimodalModel(nn.Module):
         self.query_head = nn.Linear(section.width, section.embedding_dims)
         self.music_head = nn.Linear(section.width, section.embedding_dims)
         self.loss = build_loss(section.loss)
+        match section.linear:
+            case CCAPaths(directions=directions, share=share):
+                self.linear: LinearPaths | None = LinearPaths(self.dims, directions, share)
+            case _:
+                self.linear = None
 
     def forward(self, batch: Batch) -> dict[Term, Pair]:
-        """Return the pairs of every term of the objective, of a batch with music and a query modality."""
+        """Return the pairs of every term of the objective, of a batch with music and a query modality.
+
+        These are the towers' own embeddings: linear paths are not trained by steps.
+        """
         slots, weights = self._slots(batch), self.section.loss.terms
-        music, heard = self.music(batch[MUSIC]), batch[MUSIC][1].any(dim=1)
+        music, heard = self._heard(batch[MUSIC]), batch[MUSIC][1].any(dim=1)
         there = {m: slot.present for m, slot in zip(QUERY, slots, strict=True)}
         needed = [m for m in QUERY if weights[SINGLE[m]] or weights["video-text"]]
         alone = {m: self._fused([slot if m == of else absent_like(slot) for of, slot in zip(QUERY, slots, strict=True)])
@@ -60,15 +69,26 @@ class TrimodalModel(nn.Module):
         return pairs
 
     def query(self, batch: Batch) -> Tensor:
-        """Return y_vt (B, E), unit length, of the query modalities in ``batch``.
+        """Return y_vt (B, F), unit length, of the query modalities in ``batch``.
 
         Raises:
             ValueError: the batch holds neither video nor text.
         """
-        return self._fused(self._slots(batch))
+        towers = self._fused(self._slots(batch))
+        return towers if self.linear is None else self.linear.beside(towers, batch, music=False)
 
     def music(self, features: Features) -> Tensor:
-        """Return y_m (B, E), unit length."""
+        """Return y_m (B, F), unit length."""
+        towers = self._heard(features)
+        return towers if self.linear is None else self.linear.beside(towers, {MUSIC: features}, music=True)
+
+    @property
+    def embedding_dims(self) -> int:
+        """Dimensions of a query's and of a track's embedding, F."""
+        straight = 0 if self.linear is None else len(QUERY) * self.linear.directions
+        return self.section.embedding_dims + straight
+
+    def _heard(self, features: Features) -> Tensor:
         _, pooled = self.towers[MUSIC](*features)
         return F.normalize(self.music_head(pooled).float(), dim=1)
 
@@ -87,13 +107,13 @@ class TrimodalModel(nn.Module):
         return self.query_head.weight.device
 
     def embed_query(self, video: Arrays | None = None, text: Arrays | None = None) -> np.ndarray:
-        """Return query embeddings (B, E) float32 of feature arrays; either may be None."""
+        """Return query embeddings (B, F) float32 of feature arrays; either may be None."""
         arrays: dict[Modality, Arrays | None] = {VIDEO: video, TEXT: text}
         given = {m: self._features(m, a) for m, a in arrays.items() if a is not None}
         return self._embed(lambda: self.query(given))
 
     def embed_music(self, music: Arrays) -> np.ndarray:
-        """Return music embeddings (B, E) float32 of feature arrays."""
+        """Return music embeddings (B, F) float32 of feature arrays."""
         return self._embed(lambda: self.music(self._features(MUSIC, music)))
 
     def _embed(self, compute: Callable[[], Tensor]) -> np.ndarray:

@@ -82,6 +82,27 @@ class NoPositions(Section):
 Positions = Annotated[SinusoidalPositions | LearnedPositions | NoPositions, Field(discriminator="kind")]
 
 
+class NoLinearPaths(Section):
+    """The towers alone, as in the paper."""
+
+    kind: Literal["none"]
+    """No linear paths."""
+
+
+class CCAPaths(Section):
+    """Canonical directions of mean features, fitted in closed form on the train clips (Hotelling, 1936)."""
+
+    kind: Literal["cca"]
+    """Directions of canonical correlation, their ridges chosen on val clips."""
+    directions: int = Field(ge=1, le=1024)
+    """Most directions of each query modality; the embedding has twice as many dimensions more."""
+    share: float = Field(gt=0, lt=1)
+    """Weight of the linear paths' cosine in the score; the towers' has the rest."""
+
+
+LinearSection = Annotated[NoLinearPaths | CCAPaths, Field(discriminator="kind")]
+
+
 class EncoderSection(Section):
     """Architecture of the trimodal model; everything a saved model needs to be rebuilt."""
 
@@ -94,7 +115,7 @@ class EncoderSection(Section):
     feedforward: int = Field(ge=8, le=16384)
     """Hidden size of the feed-forward part of a block."""
     embedding_dims: int = Field(ge=2, le=4096)
-    """Dimensions of the shared space in which the cosine is taken."""
+    """Dimensions of the towers' shared space, in which the objective's cosine is taken."""
     dropout: float = Field(ge=0, lt=1)
     """Probability of dropping a hidden unit while training."""
     input_dropout: float = Field(ge=0, lt=1)
@@ -109,6 +130,8 @@ class EncoderSection(Section):
     """How a sequence becomes one vector: its average, a learnt token that attends to it, or a learnt weighting."""
     fusion: Fusion
     """How video and text become one query embedding."""
+    linear: LinearSection
+    """What stands beside the towers' embeddings."""
     loss: LossSection
     """The training objective; holds the learnt temperature."""
 

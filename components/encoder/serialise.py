@@ -19,7 +19,7 @@ from components.modalities import MODALITIES, Modality
 from components.settings import ParamsError, parse_section
 from components.stage import write_json
 
-FORMAT = "needledrop.trimodal/2"
+FORMAT = "needledrop.trimodal/3"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 

@@ -18,6 +18,7 @@ from components.modalities import MODALITIES, Modality
 from components.training.checkpoint import Checkpoints, identity
 from components.training.data import Clips, Features
 from components.training.draws import torch_seed
+from components.training.linear import fit_linear_paths
 from components.training.loop import Outcome, fit
 from components.training.params import TrainingSection
 from components.training.speed import Speed
@@ -91,6 +92,8 @@ def train(
         torch.manual_seed(torch_seed(section.seed, "weights", 0))
         model = TrimodalModel(encoder, {m: features.store(m).spec["dims"] for m in MODALITIES})
     standardise_inputs(model, features, clips, human_text=section.human_text > 0)
+    if model.linear is not None:
+        fit_linear_paths(model.linear, features, clips, val, section)
     saved = Checkpoints(folder, _bound_to(features, encoder, section, clips, val, world.device))
     outcome = fit(model.to(world.device), features, clips, val, section, saved, world)
     rows = [{"step": step, "name": name, "value": value} for step, name, value in outcome.progress.history]

@@ -13,5 +13,5 @@ ALL_TERMS: dict[str, Any] = LOSS | {
 PLAIN: dict[str, Any] = {
     "width": 16, "layers": 1, "heads": 2, "feedforward": 32, "embedding_dims": 12, "dropout": 0.1,
     "input_dropout": 0.1, "input_noise": {"video": 0.1, "text": 0.1, "music": 0.1}, "input_limit": 5.0, "positions": {"kind": "sinusoidal"},
-    "pooling": "mean", "fusion": {"kind": "pooled-transformer", "layers": 1}, "loss": LOSS,
+    "pooling": "mean", "fusion": {"kind": "pooled-transformer", "layers": 1}, "linear": {"kind": "none"}, "loss": LOSS,
 }  # fmt: skip

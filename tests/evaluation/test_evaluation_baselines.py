@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from components.encoder.cca import fit_axes, fit_cca
 from components.encoder.ranking import ranks
-from components.evaluation.baselines.cca import fit_axes, fit_cca
 from components.evaluation.baselines.cca_scorer import GRID, Setting, fit_best, fit_cca_scorer, fit_settings
 from components.evaluation.baselines.chance import ChanceScorer
 from components.evaluation.baselines.examples import Examples, log_rank, pooled

@@ -13,7 +13,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "encoder": {
         "width": 16, "layers": 1, "heads": 2, "feedforward": 32, "embedding_dims": 16, "dropout": 0.1,
         "input_dropout": 0.1, "input_noise": {"video": 0.1, "text": 0.1, "music": 0.1}, "input_limit": 5.0,
-        "positions": {"kind": "sinusoidal"}, "pooling": "mean", "fusion": {"kind": "pooled-transformer", "layers": 1},
+        "positions": {"kind": "sinusoidal"}, "pooling": "mean", "fusion": {"kind": "pooled-transformer", "layers": 1}, "linear": {"kind": "none"},
         "loss": {
             "kind": "infonce", "initial_temperature": 0.1, "lowest_temperature": 0.01, "hard_negatives": 0.0,
             "terms": {"fused-music": 1.0, "video-music": 0.0, "text-music": 0.0, "video-text": 0.0},

@@ -204,6 +204,7 @@ CASES: list[tuple[str, EncoderSection, dict[str, Any], dict[str, Any]]] = [
     ("chunked", ROUGH_SHAPE, {"chunk": 4}, {"chunk": 4}),
     ("near duplicates", encoder(**SMOOTH, **with_terms(EVERY_TERM, mask={
         "same_track": True, "same_artist": True, "near_duplicates": 0.5})), {"chunk": 4}, {}),
+    ("linear paths", encoder(**SMOOTH, **with_terms(EVERY_TERM), linear={"kind": "cca", "directions": 4, "share": 0.7}), {}, {}),
 ]  # fmt: skip
 
 

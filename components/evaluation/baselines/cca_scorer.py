@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from components.encoder.cca import CCA, Rows, fit_axes, shared, solve
 from components.encoder.embed import MODES, Gathers
-from components.evaluation.baselines.cca import CCA, Rows, fit_axes, shared, solve
 from components.evaluation.baselines.examples import Examples, log_rank, pooled
 from components.modalities import MUSIC, Modality
 

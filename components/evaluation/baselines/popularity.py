@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from components.encoder.cca import Axes, fit_axes, unit
 from components.encoder.embed import Gathers
-from components.evaluation.baselines.cca import Axes, fit_axes, unit
 from components.evaluation.baselines.examples import Examples, pooled
 from components.modalities import MUSIC, Modality
 
