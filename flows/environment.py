@@ -5,6 +5,7 @@ except the standard `AWS_*` variables that boto3 reads by itself.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ _PREFECT = {
 }
 
 
+_SECRET = re.compile(r"(?i)([^=&]*(?:pass|token|secret|key|sig)[^=&]*=)[^&]*")
+
+
 class Environment(BaseSettings):
     """Settings of the process, from environment variables."""
 
@@ -52,7 +56,7 @@ class Environment(BaseSettings):
     workers: int = Field(default=2, ge=1, le=64)
     """Stages that may run at the same time (`NEEDLEDROP_WORKERS`)."""
 
-    tracking_uri: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_URI")
+    tracking_uri: str | None = Field(default=None, repr=False, validation_alias="MLFLOW_TRACKING_URI")
     """MLflow tracking store and registry; default: `.needledrop/mlflow.db` in the workspace."""
 
     prefect_api_url: str | None = Field(default=None, validation_alias="PREFECT_API_URL")
@@ -70,7 +74,7 @@ class Environment(BaseSettings):
     mlflow_token: SecretStr | None = Field(default=None, validation_alias="MLFLOW_TRACKING_TOKEN")
     """Bearer token of an MLflow server."""
 
-    ledger_url: str | None = Field(default=None)
+    ledger_url: str | None = Field(default=None, repr=False)
     """Database of releases, audit log and leases (`NEEDLEDROP_LEDGER_URL`); default: `.needledrop/ledger.db`."""
 
     source: str | None = Field(default=None)
@@ -122,8 +126,11 @@ class Environment(BaseSettings):
 
 
 def redact(uri: str) -> str:
-    """Return `uri` without the password that may stand in it."""
+    """Return `uri` without the password that may stand before its host or in its query."""
     parts = urlsplit(uri)
+    if parts.query:
+        parts = parts._replace(query=_SECRET.sub(r"\1***", parts.query))
+        uri = urlunsplit(parts)
     if "@" not in parts.netloc:
         return uri
     user, _, host = parts.netloc.rpartition("@")

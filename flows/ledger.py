@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import MetaData, event
 from sqlalchemy.engine import Connection, Engine
@@ -25,6 +26,7 @@ TABLES = MetaData()
 """Every table of the ledger; the module that owns a table defines it here."""
 
 _BUSY_S = 30  # how long a writer waits for another
+_made: "WeakKeyDictionary[Engine, int]" = WeakKeyDictionary()  # how many tables exist there
 
 
 class LedgerUnreachable(Refusal):
@@ -46,7 +48,9 @@ def transaction(environment: Environment, workspace: Workspace) -> Iterator[Conn
     try:
         if environment.ledger_url is None:
             workspace.state.mkdir(parents=True, exist_ok=True)
-        with _engine(url).begin() as connection:
+        engine = _engine(url)
+        _make_tables(engine)
+        with engine.begin() as connection:
             yield connection
     except (DBAPIError, NoSuchModuleError, ImportError) as error:
         said = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
@@ -57,7 +61,7 @@ def transaction(environment: Environment, workspace: Workspace) -> Iterator[Conn
 
 @lru_cache(maxsize=8)
 def _engine(url: str) -> Engine:
-    """Return the engine of a database whose tables exist."""
+    """Return the engine of a database."""
     from sqlalchemy import create_engine
 
     if url.startswith("sqlite"):
@@ -68,9 +72,15 @@ def _engine(url: str) -> Engine:
         # SERIALIZABLE would end one of two writers with an error; a lock makes it wait instead.
         engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
         event.listen(engine, "begin", _take_turn)
-    with engine.begin() as connection:
-        TABLES.create_all(connection)
     return engine
+
+
+def _make_tables(engine: Engine) -> None:
+    """Make the tables that lack; modules that own some may be imported after the first use."""
+    if _made.get(engine) != len(TABLES.tables):
+        with engine.begin() as connection:
+            TABLES.create_all(connection)
+        _made[engine] = len(TABLES.tables)
 
 
 def _by_hand(connection: "DBAPIConnection", _: "ConnectionPoolEntry") -> None:

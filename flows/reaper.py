@@ -79,7 +79,9 @@ def _tell_prefect(ids: list[str]) -> bool:
             found += client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=inside)) if known else []
             for run in found:
                 if run.state is None or not run.state.is_final():
-                    state: State[Any] = Crashed(message="Its process died without a word; the next run goes on from where it was.")
+                    state: State[Any] = Crashed(
+                        message="Its process died without a word; the next run goes on from where it was."
+                    )
                     client.set_flow_run_state(run.id, state, force=True)
     except (httpx.HTTPError, PrefectException, OSError) as error:
         log.warning("Prefect was not told of %d dead runs: %s", len(ids), error)

@@ -67,6 +67,22 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     from flows.report import log_report
 
     log_report(client, graph, workspace)
+    log_memory(graph, workspace)
+
+
+def log_memory(graph: Graph, workspace: Workspace) -> None:
+    """Log what later commands ask of this version: which clips it saw, and what new media are compared with."""
+    import mlflow
+
+    from flows.drift.stored import FOLDER as DRIFT
+    from flows.drift.stored import write_reference
+    from flows.lineage.written import FOLDER as LINEAGE
+    from flows.lineage.written import write_lineage
+
+    for name, write in ((LINEAGE, write_lineage), (DRIFT, write_reference)):
+        with tempfile.TemporaryDirectory() as scratch:
+            write(graph, workspace, Path(scratch))
+            mlflow.log_artifacts(scratch, name)
 
 
 def model_source(graph: Graph, workspace: Workspace) -> str:

@@ -15,10 +15,15 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.begin import begin
 from flows.environment import read_environment
+from flows.exits import Refusal
+from flows.gate.decide import GateResult
+from flows.gate.flow import gate
 from flows.graph import Graph, load_graph
+from flows.ledger import transaction
 from flows.observe import Unanswered, is_outside, observe
 from flows.processes import Processes
 from flows.register import Registration, can_register, register, remembered
+from flows.release.releases import read
 from flows.results import headline
 from flows.run_stage import StageFailed, StageResult, run_stage
 from flows.runs import Run
@@ -27,7 +32,9 @@ from flows.workspace import Workspace
 
 NEXT = """
 next: needledrop recommend VIDEO --text "warm acoustic folk, hopeful"   music for a video of yours
+      needledrop approve {version} --by YOU --reason WHY, then promote {version}       make a version that passed the champion
       make ui                                                          the run, its plots and reports in MLflow and Prefect"""
+_OPEN = {"registered", "evaluated"}  # states without a verdict
 
 
 @dataclass
@@ -38,6 +45,7 @@ class Retrain:
     stages: list[StageResult] = field(default_factory=list)
     metrics: dict[str, Any] | None = None
     registration: Registration | None = None
+    gate: GateResult | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The whole as plain values."""
@@ -46,6 +54,7 @@ class Retrain:
             "stages": [result.row() for result in self.stages],
             "metrics": self.metrics,
             "registration": self.registration.as_json() if self.registration else None,
+            "gate": self.gate.as_json() if self.gate else None,
         }
 
 
@@ -53,12 +62,13 @@ _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner()
 
 
 @flow(name="retrain", retries=0, persist_result=False, task_runner=_RUNNER)
-def retrain(root: Path, registering: bool = True, to_stderr: bool = False) -> Retrain:
-    """Bring every stage of the workspace up to date and register the model that comes of it.
+def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr: bool = False) -> Retrain:
+    """Bring every stage of the workspace up to date, register the model that comes of it, and gate it.
 
     Args:
         root: the workspace.
         registering: register the result; without it only the files are brought up to date.
+        gating: hold what was registered against the champion, or against the floors where there is none.
         to_stderr: show progress on standard error.
 
     Raises:
@@ -86,7 +96,9 @@ def retrain(root: Path, registering: bool = True, to_stderr: bool = False) -> Re
             known = None if graph.pending else remembered(graph, workspace)
             summary.registration = known or register_task(graph, workspace)
             terminal.say("\n" + summary.registration.sentence())
-            terminal.say(NEXT)
+            if gating:
+                summary.gate = judge(workspace, summary.registration.version, terminal)
+            terminal.say(NEXT.format(version=summary.registration.version))
         publish(summary)
         run.finish("finished", **summary.as_json())
         return summary
@@ -119,6 +131,24 @@ def observe_task(workspace: Workspace) -> str | None:
 def register_task(graph: Graph, workspace: Workspace) -> Registration:
     """Register what the graph made; trying again when MLflow does not answer is its own matter."""
     return register(graph, workspace)
+
+
+def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult | None:
+    """Gate a version that has no verdict yet; what cannot be gated is said, and stays registered."""
+    with transaction(read_environment(), workspace) as connection:
+        if read(connection, version).state not in _OPEN:
+            return None
+    try:
+        result = gate(workspace.root, version)
+    except Refusal as refusal:
+        terminal.say(f"gate: {refusal}")
+        return None
+    terminal.say(f"gate: {result.verdict}. {result.words['headline']}. {result.words['found']}")
+    terminal.say(f"      {result.page}")
+    from flows.lineage.card import publish_card
+
+    publish_card(read_environment(), workspace, version)
+    return result
 
 
 def run_stages(

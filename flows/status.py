@@ -99,7 +99,11 @@ def _show_releases(out: Console, releases: dict[str, Any], shown: dict[str, int]
         by = f", approved by {held['approved_by']}" if held["approved_by"] else ""
         state = "" if held["state"] == alias else f", {held['state'].replace('_', ' ')}"
         out.print(f"  {alias:<10} version {held['version']}{state}{by}", markup=False)
+    if shown and not releases:
+        held = ", ".join(f"{alias} version {number}" for alias, number in sorted(shown.items()))
+        out.print(f"  no releases in the ledger; MLflow shows {held}: `needledrop register` enters what the files hold")
+        return
     ledger = {alias: held["version"] for alias, held in releases.items()}
     behind = [alias for alias in ALIASES if shown.get(alias) != ledger.get(alias)]
-    if behind and shown:
+    if behind and shown:  # a kill came between the ledger and MLflow
         out.print(f"  MLflow shows another {', '.join(behind)}: `needledrop release show` brings it up to date")

@@ -81,6 +81,7 @@ def _create_database(workspace: Workspace) -> None:
 def answering(uri: str) -> Iterator[None]:
     """Turn MLflow's and the network's errors into one line that names the server."""
     import requests
+    from botocore.exceptions import BotoCoreError, ClientError  # artifacts may lie in S3
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -88,7 +89,7 @@ def answering(uri: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
+    except (MlflowException, SQLAlchemyError, requests.RequestException, BotoCoreError, ClientError) as error:
         raise Unreachable(f"MLflow at {redact(uri)}: {_short(error)}") from error
 
 

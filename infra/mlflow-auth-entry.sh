@@ -3,7 +3,7 @@
 set -eu
 if [ -n "${MLFLOW_AUTH_DATABASE_URI:-}" ]; then
     umask 077
-    printf '[mlflow]\ndefault_permission = READ\ndatabase_uri = %s\nauthorization_function = %s\n' \
+    printf '[mlflow]\ndefault_permission = READ\nauth_cache_ttl_seconds = 60\ndatabase_uri = %s\nauthorization_function = %s\n' \
         "$MLFLOW_AUTH_DATABASE_URI" mlflow.server.auth:authenticate_request_basic_auth >"$MLFLOW_AUTH_CONFIG_PATH"
 fi
 exec "$@"

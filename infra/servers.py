@@ -22,6 +22,7 @@ def configure(state: State) -> None:
         state.folder / "mlflow-auth.ini",
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {state.database('mlflow_auth')}\n"
         f"admin_username = {USER}\n"
+        "auth_cache_ttl_seconds = 60\n"  # else each request hashes the password anew, which is slow by design
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
     )
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.corpus.collected import Collected, truth_table
@@ -57,6 +57,11 @@ def read_listing(source: Path, kind: str, root: str) -> dict[str, Any]:
         raise ValueError(
             f"{source}: lists {listing['root']}, not {root}; run `needledrop retrain`, which lists it anew"
         )
+    for path in (PurePosixPath(entry["path"]) for entry in listing["files"]):
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"{source}: {str(path)!r} leads out of {root}; remove the listing and run `needledrop retrain`"
+            )
     if not count:
         raise ValueError(f"{source}: no usable file in {root} ({len(listing['refused'])} refused by name)")
     return listing

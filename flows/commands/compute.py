@@ -14,6 +14,7 @@ def add(command: AddCommand) -> None:
     retrain = command("retrain", "bring every stage up to date and register the model", _retrain)
     wait_option(retrain)
     retrain.add_argument("--no-register", action="store_true", help="leave the model registry alone")
+    retrain.add_argument("--no-gate", action="store_true", help="register without a verdict")
     retrain.add_argument("--verbose", action="store_true", help="show Prefect's own log")
     wait_option(command("register", "register the model that the files hold, if it is not registered yet", _register))
     study = command("study", "measure every row of flows/study/study.yaml and write docs/study.md", _study)
@@ -34,7 +35,12 @@ def _retrain(arguments: argparse.Namespace) -> int:
 
         # While Prefect's server starts, in another process, this one has nothing else to do.
         threading.Thread(target=_import_dvc, daemon=True).start()
-        done = retrain(workspace.root, registering=not arguments.no_register, to_stderr=arguments.json)
+        done = retrain(
+            workspace.root,
+            registering=not arguments.no_register,
+            gating=not arguments.no_gate,
+            to_stderr=arguments.json,
+        )
     return emit(done.as_json()) if arguments.json else OK
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from dataclasses import asdict
 
@@ -27,7 +28,8 @@ def _seconds(text: str) -> int:
 
 def _deploy(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows.deploy import deploy, read_deployments
+    from flows.deploy import deploy
+    from flows.deployed.entries import read_deployments
 
     done = deploy(environment, read_deployments(workspace.root, arguments.retrain_cron, arguments.jitter))
     if arguments.json:
@@ -55,4 +57,6 @@ def _worker(arguments: argparse.Namespace) -> int:
         print(f"run {run} had died: marked crashed, its leases are free", flush=True)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", arguments.pool]
     command += ["--name", arguments.name] if arguments.name else []
+    # A shell that starts us in the background ignores SIGINT for all it starts; Prefect's worker stops by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.execv(command[0], command)  # noqa: S606 - signals go to Prefect's worker itself

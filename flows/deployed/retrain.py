@@ -11,7 +11,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.deployed.attempts import last_finished
-from flows.deployed.here import RETRAIN, Here, here, pipeline
+from flows.deployed.here import RETRAIN, here, pipeline
 from flows.deployed.inputs import inputs_digest, override
 from flows.ledger import transaction
 from flows.retrain import Retrain
@@ -53,23 +53,16 @@ def retrain(
             if last is not None and last.inputs == now.attempt.inputs and not force:
                 now.attempt.state = "skipped"
                 return Completed(name="Skipped", message=f"nothing changed since run {last.run} of {last.began}")
-            done = retrain_here(now.workspace.root)
+            done = retrain_here(now.workspace.root, gating=gating)
             now.attempt.result = done.as_json()
-            return Completed(message=_words(now, done, gating))
+            return Completed(message=_words(done))
 
 
-def _words(now: Here, done: Retrain, gating: bool) -> str:
-    """Gate what was registered, if wanted, and say in one line what came of the run."""
+def _words(done: Retrain) -> str:
+    """Say in one line what came of the run."""
     if done.registration is None:
         return "the graph makes no model: nothing to register"
-    words = done.registration.sentence()
-    if gating:
-        from flows.gate.flow import gate
-
-        verdict = gate(now.workspace.root, done.registration.version)
-        now.attempt.result["gate"] = verdict.as_json()
-        words += f"; gate: {verdict.verdict}"
-    return words
+    return done.registration.sentence() + (f"; gate: {done.gate.verdict}" if done.gate else "")
 
 
 def _is_scheduled() -> bool:

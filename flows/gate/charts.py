@@ -55,7 +55,7 @@ def by_slice(report: dict[str, Any]) -> str:
     known = [one for one in report["slices"] if one["difference"]]
     # A slice of four queries may be anywhere: the axis is for those that count.
     counted = [one for one in known if one["judged"]] or known
-    area = panel(300, 720, [one["difference"][end] for one in counted for end in ("low", "high")], signed=True)
+    area = panel(300, 690, [one["difference"][end] for one in counted for end in ("low", "high")], signed=True)
     parts, y = [label(300, 16, "Difference in points, video and text", "head")], 26.0
     body: list[str] = []
     for by, group in groupby(known, key=lambda one: str(one["by"])):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.deploy import Done, deploy, read_deployments
+from flows.deploy import Done, deploy
+from flows.deployed.entries import read_deployments
 from flows.environment import Environment
 from flows.exits import Refusal
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from infra.part import Part
@@ -27,6 +27,17 @@ def ended(process: "subprocess.Popen[str]", within_s: float = 400.0) -> str:
     said, _ = process.communicate(timeout=within_s)
     assert process.returncode == 0, said
     return said
+
+
+def said(process: "subprocess.Popen[str]", beginning: str) -> str:
+    """Read on until a line that begins so, and return it: a moment of the operation."""
+    assert process.stdout is not None
+    heard = []
+    for line in process.stdout:
+        heard.append(line)
+        if line.startswith(beginning):
+            return line.strip()
+    raise AssertionError("".join(heard))
 
 
 def needledrop(*words: str) -> list[str]:
@@ -65,5 +76,6 @@ def kill(one: Part) -> None:
     process = one.process()
     assert process is not None
     for member in reversed(one.members()):
-        os.kill(member.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # its parent's end was enough
+            os.kill(member.pid, signal.SIGKILL)
     process.wait(20)

@@ -12,7 +12,7 @@ from flows.ledger import LedgerUnreachable, transaction
 from flows.workspace import Workspace
 from infra.stack import up
 from infra.state import State
-from tests.stack.commands import ended, kill, needledrop, part, start, suspended, until
+from tests.stack.commands import ended, kill, needledrop, part, said, start, suspended, until
 from tests.stack.conftest import SWIFT
 from tests.stack.fault_proxy import FaultProxy
 from tests.stack.shared_project import checksums, clone, make_project
@@ -26,7 +26,7 @@ LOG_STEPS = """
 import mlflow
 mlflow.set_experiment("outage")
 with mlflow.start_run() as run:
-    print(run.info.run_id, flush=True)
+    print("run", run.info.run_id, flush=True)
     for step in range(60):
         mlflow.log_metric("loss", 1.0 / (1 + step), step=step)
         print(step, flush=True)
@@ -94,19 +94,17 @@ def test_s3_dies_and_comes_back_while_files_are_pulled(
     for name in ("s3", "s3-object", "s3-container"):
         kill(part(stack, name))
     up(stack.folder, swift_venv=SWIFT)
-    said, _ = pulling.communicate(timeout=400)
+    words, _ = pulling.communicate(timeout=400)
     if pulling.returncode:  # it gave up before the servers were back: it says what to do, and that works
-        assert "run it again" in said or "does not answer" in said
+        assert "run it again" in words or "does not answer" in words
         ended(start(needledrop("pull"), other, environment))
     assert checksums(other) == checksums(project)
 
 
 def test_mlflow_hangs_while_a_run_is_logged(stack: State, stack_environment: dict[str, str], tmp_path: Path) -> None:
     logging = start(["-c", LOG_STEPS], tmp_path, stack_environment)
-    assert logging.stdout is not None
-    run = logging.stdout.readline().strip()
-    for _ in range(10):
-        logging.stdout.readline()
+    run = said(logging, "run ").removeprefix("run ")
+    said(logging, "10")
     with suspended(part(stack, "mlflow")):
         time.sleep(HANG_S)
     ended(logging)
@@ -118,10 +116,8 @@ def test_mlflow_dies_and_comes_back_while_a_run_is_logged(
 ) -> None:
     patient = stack_environment | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
     logging = start(["-c", LOG_STEPS], tmp_path, patient)
-    assert logging.stdout is not None
-    run = logging.stdout.readline().strip()
-    for _ in range(10):
-        logging.stdout.readline()
+    run = said(logging, "run ").removeprefix("run ")
+    said(logging, "10")
     kill(part(stack, "mlflow"))
     up(stack.folder, swift_venv=SWIFT)
     ended(logging)
@@ -134,9 +130,7 @@ def test_prefect_is_away_while_a_flow_runs(
     how: str, stack: State, stack_environment: dict[str, str], tmp_path: Path
 ) -> None:
     running = start(["-c", FLOW], tmp_path, stack_environment | {"PREFECT_CLIENT_MAX_RETRIES": "10"})
-    assert running.stdout is not None
-    while (line := running.stdout.readline()) and line.strip() != "5":
-        pass
+    said(running, "5")
     if how == "hangs":
         with suspended(part(stack, "prefect")):
             time.sleep(HANG_S)
