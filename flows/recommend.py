@@ -12,6 +12,7 @@ from flows.console import console, table
 from flows.environment import Environment, redact
 from flows.exits import OK, USAGE, Refusal
 from flows.release.mirror import CHALLENGER, CHAMPION
+from flows.release.unit import stored
 from flows.workspace import Workspace
 
 
@@ -35,8 +36,9 @@ def ask(
 
     row = {"video": str(video.resolve()) if video else None, "text": text or None, "k": k}
     # Nothing of ours imports `components` here: the version brings its own.
-    with tracking.answering(uri), redirect_stdout(sys.stderr):
-        model = mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/{number}")
+    client = tracking.connect(environment, workspace, patient=False)
+    with tracking.answering(uri), redirect_stdout(sys.stderr), stored(client, number) as folder:
+        model = mlflow.pyfunc.load_model(str(folder))
         try:
             answer = model.predict(pd.DataFrame([row]).astype({"video": "object", "text": "object"}))
         except ValueError as error:

@@ -142,13 +142,18 @@ def _licences(facts: Facts) -> str:
 
 def _training(params: dict[str, Any]) -> str:
     training, encoder = params["training"], params["encoder"]
+    kinds = ", ".join(f"{name} `{section['kind']}`" for name, section in params.items() if "kind" in section)
+    beside = (
+        ""
+        if encoder["linear"]["kind"] == "none"
+        else f", linear paths of kind `{encoder['linear']['kind']}` beside them"
+    )
     return (
-        f"Frozen features ({params['features']['kind']}), one Transformer per modality ({encoder['layers']} blocks of width "
-        f"{encoder['width']}), fusion `{encoder['fusion']['kind']}`, loss `{encoder['loss']['kind']}`, "
-        f"{encoder['embedding_dims']} dimensions. Up to {training['steps']} steps of {training['batch']} clips, learning "
+        f"Frozen features, one Transformer per modality ({encoder['layers']} blocks of width "
+        f"{encoder['width']}){beside}, fusion `{encoder['fusion']['kind']}`, loss `{encoder['loss']['kind']}`. "
+        f"Up to {training['steps']} steps of {training['batch']} clips, learning "
         f"rate {training['learning_rate']:g}, seed {training['seed']}. Share of samples trained without text "
-        f"{training['text_dropout']:g}, without video {training['video_dropout']:g}. "
-        f"Captions of kind `{params['captioning']['kind']}`, tags of `{params['tagging']['kind']}`."
+        f"{training['text_dropout']:g}, without video {training['video_dropout']:g}. Kinds: {kinds}."
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from components.indexing.catalogue import META, TABLE
 from flows.exits import Refusal
+from flows.lineage.pickles import refuse_pickles
 from flows.release.releases import Release
 from flows.tracking import MODEL
 
@@ -96,6 +97,7 @@ def stored(client: "MlflowClient", version: int) -> Iterator[Path]:
 
     Raises:
         ArtifactsGone: the version or its files are not there, or cannot be read.
+        Refusal: a pickle is among them.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -110,6 +112,7 @@ def stored(client: "MlflowClient", version: int) -> Iterator[Path]:
             raise ArtifactsGone(f"version {version}: {' '.join(str(error).split())[:200]}; {_RESTORE}") from error
         except OSError as error:
             raise ArtifactsGone(f"version {version}: {error}; {_RESTORE}") from error
+        refuse_pickles(Path(folder))
         yield Path(folder)
 
 
