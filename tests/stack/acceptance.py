@@ -143,13 +143,14 @@ def drift(line: Line, story: Story) -> int:
     tree = yaml.safe_load(params.read_text())
     world = line.source / tree["corpus"]["source"]
     described = yaml.safe_load(world.read_text())
-    described["tempo"]["centre_bpm"] *= 1.5
-    described["genres"] = dict(list(described["genres"].items())[::-1])
+    described["tempo"]["centre_bpm"] = 138.0
+    for mood in described["moods"].values():
+        mood["hues"] = [(hue + 60) % 360 for hue in mood["hues"]]
     world.write_text(yaml.safe_dump(described, sort_keys=False))
     tree["corpus"]["seed"] += 1
     params.write_text(yaml.safe_dump(tree, sort_keys=False))
-    commit(line.source, "The corpus of this season: faster music")
-    story.say("the corpus has shifted: other clips, half as fast again")
+    commit(line.source, "The corpus of this season: faster music, other colours")
+    story.say("the corpus has shifted: other clips, faster music, other colours")
     run = line.submit(MONITOR)
     state = line.wait(run)
     story.check(state[0] == "COMPLETED" and "drift in" in state[2], f"the monitor says: {state[2]}")
