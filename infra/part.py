@@ -65,10 +65,10 @@ class Part:
             return None
 
     def start(self) -> None:
-        """Start it, if it does not run; what a crashed one left behind is removed first."""
+        """Start it, if it does not run."""
         if self.process() is not None:
             return
-        self._kill_leftovers()
+        self.clear()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         environment |= self.environment | {MARK: self._mark, "PYTHONUNBUFFERED": "1"}
         account = pwd.getpwnam(self.user) if self.user else None
@@ -110,8 +110,16 @@ class Part:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
             psutil.wait_procs([process], timeout=_STOP_S)
-        self._kill_leftovers()
+        self.clear()
         self._record.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Kill what is left of it: of a crashed one, a child may still hold the port."""
+        left = self.members()
+        for one in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(left, timeout=_STOP_S)
 
     def members(self) -> list[psutil.Process]:
         """It and everything it has started that still runs."""
@@ -132,13 +140,6 @@ class Part:
             with contextlib.suppress(psutil.Error):
                 total += one.memory_full_info().pss
         return total / 2**20
-
-    def _kill_leftovers(self) -> None:
-        left = self.members()
-        for one in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        psutil.wait_procs(left, timeout=_STOP_S)
 
     def _last_line(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")[-50:]

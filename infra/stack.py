@@ -46,9 +46,13 @@ def up(
         before = read_state(folder)
         ports = ports or (before.ports if before else Ports())
         venv = swift_venv or folder / "swift-venv"
-        running = [part.name for part in (parts(before, venv) if before else []) if part.process()]
+        known = parts(before, venv) if before else []
+        running = [part.name for part in known if part.process()]
         if before and running and ports != before.ports:
             raise Refusal(f"the stack in {folder} runs at other ports; stop it first: make stack-down")
+        for part in known:
+            if part.name not in running:
+                part.clear()
         serving = {name.replace("-", "_") for name in running}
         require_free(ports, {field.name for field in fields(Ports)} - serving)
         state = make_state(folder, ports)

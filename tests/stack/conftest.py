@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,28 +28,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_stack() -> Iterator[Callable[..., State]]:
-    """Start a stack of its own; all are stopped and removed at the end."""
-    folders: list[Path] = []
-
-    def make(**options: bool) -> State:
-        # Not below pytest's folder: PostgreSQL runs as another user, who cannot enter that.
-        folder = Path(tempfile.mkdtemp(prefix="needledrop-stack-"))
-        folder.chmod(0o755)
-        folders.append(folder)
-        return up(folder, free_ports(), swift_venv=SWIFT, **options)
-
-    yield make
-    for folder in folders:
-        down(folder)
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def stack(make_stack: Callable[..., State]) -> State:
+def stack() -> Iterator[State]:
     """The stack that tests share; a test that stops a part starts it again."""
     asked = os.environ.get(ASKED, "1")
-    return make_stack() if asked == "1" else up(Path(asked), swift_venv=SWIFT)
+    if asked != "1":
+        yield up(Path(asked), swift_venv=SWIFT)
+        return
+    # Not below pytest's folder: PostgreSQL runs as another user, who cannot enter that.
+    folder = Path(tempfile.mkdtemp(prefix="needledrop-stack-"))
+    folder.chmod(0o755)
+    try:
+        yield up(folder, free_ports(), swift_venv=SWIFT)
+    finally:
+        down(folder)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

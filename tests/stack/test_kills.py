@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -138,9 +139,11 @@ def where_is(line: Line, known: set[str], run: UUID) -> str:
     current = [path.stem for path in logs if path.stem.replace("@", "_") not in done]
     if current:
         return current[-1]
-    if record["state"] == "finished":
-        return "gate"
-    return "registration" if record["stages"] and record["stages"][-1]["name"] == stages(line)[-1] else "between"
+    if not record["stages"] or record["stages"][-1]["name"] != stages(line)[-1]:
+        return "between"
+    receipt = line.slot / ".needledrop" / "registered.json"
+    begun = datetime.fromisoformat(record["started"]).timestamp()
+    return "gate" if receipt.exists() and receipt.stat().st_mtime > begun else "registration"
 
 
 def kill_once(line: Line, moment: str, whom: str, later_s: float, parameters: dict[str, Any]) -> Kill | None:
