@@ -40,6 +40,8 @@ class Part:
     user: str | None = None
     """The account it runs as; default: the caller's."""
     stop_signal: signal.Signals = signal.SIGTERM
+    cwd: Path | None = None
+    """Where it runs; default: the stack's folder."""
 
     @property
     def log(self) -> Path:
@@ -75,7 +77,7 @@ class Part:
         with self.log.open("ab") as output:
             child = subprocess.Popen(
                 self.command,
-                cwd=self.folder,
+                cwd=self.cwd or self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -14,6 +14,7 @@ from infra.ports import HOST
 from infra.state import BUCKETS, POOL, USER, State, write_private
 
 _WORKER = "stack"
+_PROJECT = Path(__file__).resolve().parent.parent
 
 
 def configure(state: State) -> None:
@@ -76,16 +77,17 @@ def prefect(state: State) -> Part:
 
 
 def worker(state: State) -> Part:
-    """A process worker with the environment of a user of the stack; it makes its pool where that is missing."""
+    """A worker with the environment of a user of the stack; at its start it clears up after dead runs."""
     environment = {
         **TELEMETRY,
         **state.exports(),
         "PREFECT_HOME": str(state.folder / "worker"),
+        "NEEDLEDROP_SOURCE": str(_PROJECT),
+        "NEEDLEDROP_CHECKOUTS": str(state.folder / "checkouts"),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
-    command = [sys.executable, "-m", "prefect", "worker", "start"]
-    command += ["--pool", POOL, "--type", "process", "--name", _WORKER]
-    part = Part("worker", state.folder, command, lambda: _worker_problem(state, part), environment)
+    command = [sys.executable, "-m", "flows.cli", "worker", "--pool", POOL, "--name", _WORKER]
+    part = Part("worker", state.folder, command, lambda: _worker_problem(state, part), environment, cwd=_PROJECT)
     return part
 
 

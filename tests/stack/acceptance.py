@@ -157,8 +157,10 @@ def drift(line: Line, story: Story) -> int:
     started = result(line, run)["flow_run"]
     story.check(bool(started), "and has started a retrain by itself")
     version = finished(line, UUID(started), story)
-    again = line.wait(line.submit(MONITOR))
-    story.check("started" not in again[2], f"the monitor does not start another for the same media: {again[2]}")
+    run = line.submit(MONITOR)
+    again = line.wait(run)
+    none = again[0] == "COMPLETED" and result(line, run)["flow_run"] is None
+    story.check(none, f"for the same media the monitor does not start another: {again[2]}")
     return version
 
 
