@@ -26,7 +26,7 @@ def test_the_tree_in_the_readme_names_what_is_there() -> None:
     assert components | shared <= named
     there = {
         path.name + ("/" if path.is_dir() else "")
-        for folder in (ROOT, ROOT / "components")
+        for folder in (ROOT, ROOT / "components", ROOT / "flows")
         for path in folder.iterdir()
     }
     assert named - there <= {"pipeline/"}

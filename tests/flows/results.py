@@ -68,7 +68,7 @@ def write_results(graph: Graph, workspace: Workspace) -> None:
     (path("captioning", "quality") / "audit.html").write_text("<html>")
     save_model(path("training", "model"), TrimodalModel(params.encoder, dims), specs)
     loaded = load_model(path("training", "model"))
-    vectors = draw.normal(size=(CLIPS, params.encoder.embedding_dims)).astype(np.float32)
+    vectors = draw.normal(size=(CLIPS, loaded.model.embedding_dims)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = [
         {key: clip[key] for key in ("clip_id", "track_id", "artist", "title", "uri", "start_s", "end_s", "split")}

@@ -70,8 +70,9 @@ class Works:
             folder.mkdir(parents=True)
         dims = {m: build_extractor(params.features, m).spec()["dims"] for m in MODALITIES}
         torch.manual_seed(seed)
-        save_model(model, TrimodalModel(params.encoder, dims), specs or self.specs)
-        vectors = np.eye(TEST, params.encoder.embedding_dims, dtype=np.float32)
+        made = TrimodalModel(params.encoder, dims)
+        save_model(model, made, specs or self.specs)
+        vectors = np.eye(TEST, made.embedding_dims, dtype=np.float32)
         kept = ("clip_id", "track_id", "artist", "title", "uri", "start_s", "end_s", "split")
         rows = [{key: row[key] for key in kept} | {"tags": []} for row in manifest()[:TEST]]
         write_catalogue(index, rows, vectors, {"model": load_model(model).digest}, params.indexing)

@@ -116,7 +116,7 @@ def test_refusals_name_the_next_step_and_change_nothing(reigning: Works) -> None
     weights.write_bytes(kept)
     pickled = reigning.folder(1) / "artifacts/model/extra.pkl"
     pickled.write_bytes(b"x")
-    refused("holds 'extra.pkl', which may carry code", 2)
+    refused("extra.pkl in the model's folder is pickled", 2)
     pickled.unlink()
     manifest = reigning.workspace.root / "data/manifest.parquet"
     moved = manifest.rename(manifest.with_suffix(".away"))

@@ -4,7 +4,6 @@ import stat
 
 import httpx
 import psutil
-import psycopg2
 import pytest
 
 from infra.part import Part
@@ -61,6 +60,8 @@ def test_s3_refuses_a_wrong_secret_and_no_secret(stack: State) -> None:
 
 
 def test_a_role_enters_its_own_databases_only(stack: State) -> None:
+    import psycopg2  # of the extra `server`, which the default tests do without
+
     psycopg2.connect(stack.database("ledger")).close()
     with pytest.raises(psycopg2.OperationalError, match="password"):
         psycopg2.connect(stack.database("ledger").replace(stack.secrets["ledger_database"], "wrong"))
