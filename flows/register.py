@@ -23,7 +23,7 @@ from flows.graph import Graph
 from flows.release.entry import RUN_TAG, enter, known
 from flows.release.mirror import CHAMPION, DIGEST_TAG, mirror, standing
 from flows.release.unit import read_pair
-from flows.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists
+from flows.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
 from flows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _register(client: "MlflowClient", environment: Environment, graph: Graph, wo
     new = version is None
     if version is None:
         _require_pair(graph, workspace)
-        experiment = _experiment(client, workspace)
+        experiment = experiment_id(client, workspace, EXPERIMENT)
         clear_half_runs(client, experiment, workspace_id(workspace), names.content)
         version = _create(client, experiment, graph, workspace, names)
     settle_aliases(client, environment, workspace, version)
@@ -195,15 +195,6 @@ def champion_floor(metrics: dict[str, Any]) -> tuple[float, float]:
 def workspace_id(workspace: Workspace) -> str:
     """A name for this workspace that tells nothing about the machine."""
     return hashlib.sha256(f"{platform.node()}:{workspace.root}".encode()).hexdigest()[:16]
-
-
-def _experiment(client: "MlflowClient", workspace: Workspace) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    # A server knows where its artifacts go; a bare database would put them into the current folder.
-    served = client.tracking_uri.startswith(("http", "databricks"))
-    return str(client.create_experiment(EXPERIMENT, None if served else workspace.mlflow_artifacts.as_uri()))
 
 
 def _create(

@@ -93,6 +93,16 @@ def answering(uri: str) -> Iterator[None]:
         raise Unreachable(f"MLflow at {redact(uri)}: {_short(error)}") from error
 
 
+def experiment_id(client: "MlflowClient", workspace: Workspace, name: str) -> str:
+    """Return the id of an experiment, which is made where it does not exist yet."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    # A server knows where its artifacts go; a bare database would put them into the current folder.
+    served = client.tracking_uri.startswith(("http", "databricks"))
+    return str(client.create_experiment(name, None if served else workspace.mlflow_artifacts.as_uri()))
+
+
 def exists(environment: Environment, workspace: Workspace) -> bool:
     """Tell whether the tracking store exists already: a look must not create a database."""
     return environment.tracking_uri is not None or workspace.mlflow_database.exists()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from flows.drift.stored import FOLDER, Reference, read_reference
 from flows.exits import Refusal
 from flows.release.releases import Release
-from flows.tracking import MODEL
+from flows.tracking import MODEL, experiment_id
 from flows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def log_run(
     """
     import mlflow
 
-    experiment = _experiment(client, workspace)
+    experiment = experiment_id(client, workspace, EXPERIMENT)
     known = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (TRIGGER_TAG, CHAMPION_TAG))
     found = client.search_runs([experiment], known, max_results=1)
     name = f"{facts['outcome']}: {facts['new_clips']} new clips"
@@ -89,12 +89,3 @@ def metrics_of(facts: dict[str, Any]) -> dict[str, float]:
     if facts["harm"]:
         found["predicted_harm"] = facts["harm"]["change"]
     return found
-
-
-def _experiment(client: "MlflowClient", workspace: Workspace) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    # A server knows where its artifacts go; a bare database would put them into the current folder.
-    served = client.tracking_uri.startswith(("http", "databricks"))
-    return str(client.create_experiment(EXPERIMENT, None if served else workspace.mlflow_artifacts.as_uri()))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from components.settings import ParamsError, Section, read_section
-from flows.exits import USAGE, Refusal
+from components.settings import Section
+from flows.policy import read_policy
 
 NAME = "drift.yaml"
 SHIPPED = Path(__file__).with_name(NAME)
@@ -66,10 +66,4 @@ def read_settings(root: Path) -> DriftSettings:
     Raises:
         Refusal: it is wrong; the message names file, key, value and rule. Exit code 2.
     """
-    path = root / NAME
-    path = path if path.exists() else SHIPPED
-    try:
-        settings: DriftSettings = read_section(DriftSettings, "drift", path)
-        return settings
-    except ParamsError as error:
-        raise Refusal(f"{NAME}: {str(error).removeprefix('params.yaml: ').removeprefix(f'{path}: ')}", USAGE) from None
+    return read_policy(DriftSettings, "drift", root, SHIPPED)

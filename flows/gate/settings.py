@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from components.settings import ParamsError, Section, read_section
-from flows.exits import USAGE, Refusal
+from components.settings import Section
+from flows.policy import read_policy
 
 NAME = "gate.yaml"
 SHIPPED = Path(__file__).with_name(NAME)
@@ -74,10 +74,4 @@ def read_settings(root: Path) -> GateSettings:
     Raises:
         Refusal: it is wrong; the message names file, key, value and rule. Exit code 2.
     """
-    path = root / NAME
-    path = path if path.exists() else SHIPPED
-    try:
-        settings: GateSettings = read_section(GateSettings, "gate", path)
-        return settings
-    except ParamsError as error:
-        raise Refusal(f"{NAME}: {str(error).removeprefix('params.yaml: ').removeprefix(f'{path}: ')}", USAGE) from None
+    return read_policy(GateSettings, "gate", root, SHIPPED)
