@@ -31,10 +31,10 @@ retrain: $(READY)  ## run the whole pipeline on the corpus of params.yaml and re
 test: $(READY)  ## run the tests, in two processes
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-test-acceptance: $(SERVERS)  ## from nothing to a rolled-back champion on real servers, as one readable log
+acceptance: $(SERVERS)  ## from nothing to a rolled-back champion on real servers, as one readable log
 	@$(BIN)/python -m tests.stack.acceptance
 
-stack: $(SERVERS)  ## run the tests that need the real servers, on a stack of their own
+test-stack: $(SERVERS)  ## run the tests that need the real servers, on a stack of their own
 	@NEEDLEDROP_TEST_STACK=1 $(BIN)/python -m pytest -q tests/stack
 
 lint: $(READY)  ## ruff and mypy (strict on components/ and flows/)
