@@ -36,15 +36,12 @@ __all__ = [
     "RUN_TAG",
     "Registration",
     "can_register",
-    "champion_floor",
     "find_version",
     "register",
     "remembered",
 ]
 
 WORKSPACE_TAG = "needledrop.workspace"
-FLOOR_TIMES_CHANCE = 3.0
-"""A first champion's video+text R@10 must be above this many times chance, at its interval's low end."""
 
 
 @dataclass(frozen=True)
@@ -184,12 +181,6 @@ def _require_pair(graph: Graph, workspace: Workspace) -> None:
         read_pair(workspace.root / model, workspace.root / index)
     except (ValueError, OSError, KeyError) as error:
         raise Refusal(f"{model}, {index}: {error}; run `needledrop retrain`") from None
-
-
-def champion_floor(metrics: dict[str, Any]) -> tuple[float, float]:
-    """The low end of video+text R@10 (video to music, tracks), and what a first champion's must reach."""
-    low = metrics["track"]["video_to_music"]["video+text"]["R@10"]["low"]
-    return float(low), FLOOR_TIMES_CHANCE * float(metrics["pool"]["chance"]["R@10"])
 
 
 def workspace_id(workspace: Workspace) -> str:

@@ -17,7 +17,7 @@ import yaml
 from flows import register as registering
 from flows.environment import prepare, read_environment
 from flows.graph import Graph, load_graph
-from flows.register import DIGEST_TAG, Registration, champion_floor, register, remembered
+from flows.register import DIGEST_TAG, Registration, register, remembered
 from flows.release.mirror import standing
 from flows.release.unit import MismatchedPair
 from flows.tracking import Unreachable
@@ -163,11 +163,6 @@ def test_a_receipt_without_its_row_in_the_ledger_is_not_believed(workspace: Work
     register(graph, workspace)
     workspace.ledger.unlink()
     assert remembered(graph, workspace) is None
-
-
-def test_the_floor_of_a_first_champion_is_three_times_chance(workspace: Workspace, graph: Graph) -> None:
-    metrics = json.loads((workspace.root / graph["evaluation"].argument("metrics")).read_text())
-    assert champion_floor(metrics) == pytest.approx((0.6, 0.15))  # 10 of 200 by chance
 
 
 STEPS = {
