@@ -25,7 +25,12 @@ def test_a_target_runs_something(target: str) -> None:
 
 
 def test_the_documents_name_targets_that_exist() -> None:
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / ".ci" / "run", *sorted((ROOT / "docs").glob("*.md"))]:
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / ".ci" / "run",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]:
         text = path.read_text(encoding="utf-8")
         named = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.M))
         assert named <= set(PHONY), path.name
