@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from benchmarks.side_by_side import in_turns, ratios
-from components.features.spectrum import FLOOR_DB, log_mel, power_spectrum
+from components.features.spectrum import FLOOR_DB, log_mel, one_thread, power_spectrum
 
 GOAL = 0.80
 GOAL_DB = 1e-4
@@ -53,7 +53,8 @@ def main() -> None:
 
     methods = {
         "batched rfft only": lambda: torch.fft.rfft(frames),
-        "log-mel": lambda: log_mel(power_spectrum(sound, window, hop), rate_hz, bands),
+        # With the power spectrum, which the music features want too.
+        "log-mel": lambda: log_mel(sound, rate_hz, window, hop, bands),
         "power spectrum alone": lambda: power_spectrum(sound, window, hop),
         "torch.stft alone": lambda: torch.stft(
             torch.from_numpy(sound), window, hop, window=torch.hann_window(window), pad_mode="constant", return_complex=True
@@ -74,12 +75,14 @@ def main() -> None:
             return np.asarray(librosa.power_to_db(mel, amin=10 ** (FLOOR_DB / 10), top_db=None))
 
         methods["librosa"] = by_librosa
-        apart_db = float(np.abs(methods["log-mel"]().numpy() - by_librosa()).max())
+        apart_db = float(np.abs(methods["log-mel"]()[0] - by_librosa()).max())
         agrees = apart_db <= GOAL_DB
         print(
             f"  furthest from librosa's: {apart_db:.1e} dB   goal {GOAL_DB:.0e}: {'reached' if agrees else 'NOT REACHED'}"
         )
-    reached = ratios(in_turns(methods, rounds), {"log-mel": GOAL})
+    with one_thread():  # as the extractor does; it holds for numpy's products too
+        seconds = in_turns(methods, rounds)
+    reached = ratios(seconds, {"log-mel": GOAL})
     print(f"load of the machine while measuring: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     sys.exit(0 if reached and agrees else 1)
 

@@ -1,5 +1,6 @@
 """The feature store: bytes do not depend on history, a stop loses little, damage is named."""
 
+import gc
 import hashlib
 import json
 import os
@@ -69,8 +70,34 @@ def test_take_returns_rows_of_any_shards_in_the_order_asked_for(tmp_path: Path, 
     np.testing.assert_array_equal(mask.sum(1), store.segments[rows])
     nothing, none = store.take(np.zeros(0, np.int64))
     assert nothing.shape == (0, 4, 3) and none.shape == (0, 4)
-    with pytest.raises(IndexError):
-        store.take(np.array([0, 20]))
+    for no_row in (20, -1):
+        with pytest.raises(IndexError):
+            store.take(np.array([0, no_row]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 12), st.integers(1, 5), st.data())
+def test_rows_of_any_size_come_from_any_number_of_shards(
+    tmp_path_factory: pytest.TempPathFactory, segments: int, dims: int, clips: int, shard_rows: int, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    values = np.arange(clips * segments * dims, dtype=np.uint16).reshape(clips, segments, dims) % 2048
+    spec = {"dims": dims, "max_segments": segments}
+    rows = [(f"{n:02d}", "k") for n in range(clips)]
+    update_store(
+        folder / "s", spec, rows, lambda ids: ((i, values[int(i)].astype(np.float32)) for i in ids), shard_rows
+    )
+    asked = np.array(data.draw(st.lists(st.integers(0, clips - 1), max_size=20)), np.int64)
+    features, _ = FeatureStore.open(folder / "s").take(asked)
+    np.testing.assert_array_equal(features, values[asked])
+
+
+def test_rows_taken_stay_when_the_store_is_gone(tmp_path: Path) -> None:
+    update(tmp_path / "s", {f"c{n}": "k" for n in range(8)})
+    features, _ = FeatureStore.open(tmp_path / "s").take(np.arange(8))
+    before = features.copy()
+    gc.collect()
+    np.testing.assert_array_equal(features, before)
 
 
 def test_the_layout_is_shards_of_fixed_rows_in_clip_order(tmp_path: Path) -> None:
@@ -158,7 +185,10 @@ def test_when_all_rows_are_refused_the_old_store_stays(tmp_path: Path) -> None:
 
 def test_an_empty_store_can_be_read(tmp_path: Path) -> None:
     update(tmp_path / "s", {})
-    assert len(FeatureStore.open(tmp_path / "s")) == 0
+    store = FeatureStore.open(tmp_path / "s")
+    assert len(store) == 0 and store.take(np.zeros(0, np.int64))[0].shape == (0, 4, 3)
+    with pytest.raises(IndexError):
+        store.take(np.zeros(1, np.int64))
 
 
 def test_unknown_and_repeated_clips_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from components.features.source import Source
 from components.modalities import Modality
 
 # Raise when a formula changes: stores made with another version are computed again.
-EXTRACTOR_VERSION: Final = 1
+EXTRACTOR_VERSION: Final = 2
 
 Result = tuple[str, "NDArray[np.float32] | Exception"]
 

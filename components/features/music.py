@@ -42,9 +42,8 @@ def describe_sound(
     rate = params.sample_rate_hz
     # The last segment is whole even where the sound ends a few samples early.
     samples = np.pad(samples, (0, max(0, round((starts_s[-1] + segment_s) * rate) - len(samples))))
-    spectrum = power_spectrum(samples, params.window, params.hop)
-    power = spectrum.numpy()
-    mel_db = log_mel(spectrum, rate, params.mel_bands).numpy()
+    mel_db, power = log_mel(samples, rate, params.window, params.hop, params.mel_bands)
+    mel_db = np.ascontiguousarray(mel_db)  # statistics follow a band over time
     masks = segment_masks(np.arange(power.shape[1]) * params.hop / rate, starts_s, segment_s)
     frame_hz = rate / params.hop
     strength = onsets(mel_db)

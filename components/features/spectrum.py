@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # seconds to load, and no process but those that compute needs it
     import torch
 
-_SAMPLES = 1 << 18  # of windowed frames at a time
+_SAMPLES = 3 << 16  # of windowed frames at a time: with their spectra about what a processor's own cache holds
+_BANDS = 16  # of mel at a time: as many float32 numbers as the widest registers hold
 FLOOR_DB = -100.0  # 10 log10 of the smallest power told apart from silence
 
 
@@ -24,31 +27,67 @@ def power_spectrum(samples: NDArray[np.floating], window: int, hop: int) -> torc
     """
     import torch
 
-    x = torch.from_numpy(np.ascontiguousarray(samples))
-    hann = torch.hann_window(window, periodic=True, dtype=x.dtype)
-    frames = torch.nn.functional.pad(x, (window // 2, window // 2)).unfold(0, window, hop)  # (T, window), a view
-    power = x.new_empty(len(frames), window // 2 + 1)
-    # A few frames at a time, in the same memory: what is not written to memory is not read from it either.
-    size = max(1, _SAMPLES // window)
-    windowed = x.new_empty(size, window)
-    spectrum = x.new_empty(size, window // 2 + 1, dtype=hann.dtype.to_complex())
-    for first in range(0, len(frames), size):
-        count = min(size, len(frames) - first)
-        torch.mul(frames[first : first + count], hann, out=windowed[:count])
-        torch.fft.rfft(windowed[:count], out=spectrum[:count])
-        parts = torch.view_as_real(spectrum[:count])
-        parts.square_()
-        torch.add(parts[..., 0], parts[..., 1], out=power[first : first + count])
-    return power.T
+    power = np.empty((len(samples) // hop + 1, window // 2 + 1), samples.dtype)
+    for _ in _filled(power, samples, window, hop):
+        pass
+    return torch.from_numpy(power).T
 
 
-def log_mel(power: torch.Tensor, sample_rate_hz: int, bands: int) -> torch.Tensor:
-    """Return (bands, T) decibels of a power spectrum in mel bands, at least ``FLOOR_DB``."""
+def log_mel(
+    samples: NDArray[np.floating], sample_rate_hz: int, window: int, hop: int, bands: int
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return (bands, T) decibels in mel bands, at least ``FLOOR_DB``, and the ``power_spectrum`` they are made of.
+
+    The bands are computed from each part of the spectrum while it is still in the cache. In memory a frame's
+    numbers lie together.
+    """
+    power = np.empty((len(samples) // hop + 1, window // 2 + 1), samples.dtype)
+    mel = np.empty((len(power), bands), samples.dtype)
+    groups = _band_groups(sample_rate_hz, window, bands, samples.dtype)
+    for frames in _filled(power, samples, window, hop):
+        part, banded = power[frames], mel[frames]
+        for some, bins, weights in groups:
+            np.matmul(part[:, bins], weights, out=banded[:, some])
+    return decibels(mel).T, power.T
+
+
+def _filled(power: NDArray[np.floating], samples: NDArray[np.floating], window: int, hop: int) -> Iterator[slice]:
+    """Fill ``power`` (T, window // 2 + 1) a few frames at a time; yield which are done.
+
+    Everything in between stays in the same memory: what is not written to memory is not read from it either.
+    """
     import torch
 
-    window = 2 * (power.shape[0] - 1)
-    mel = torch.from_numpy(mel_filters(sample_rate_hz, window, bands)).to(power.dtype) @ power
-    return decibels(mel)
+    x = torch.from_numpy(np.ascontiguousarray(samples))
+    hann = _hann(window, x.dtype)
+    both = np.ones(2, power.dtype)
+    size = max(1, _SAMPLES // window)
+    windowed = x.new_empty(size, window)
+    for first in range(0, len(power), size):
+        frames = slice(first, min(first + size, len(power)))
+        count = frames.stop - first
+        start = first * hop - window // 2
+        stop = start + (count - 1) * hop + window
+        heard = x[max(start, 0) : stop]
+        if start < 0 or stop > len(x):
+            heard = torch.nn.functional.pad(heard, (max(-start, 0), max(stop - len(x), 0)))
+        inside = windowed[:count]
+        torch.mul(heard.unfold(0, window, hop), hann, out=inside)
+        # Without out=, which makes the same tensor and then copies it.
+        parts = torch.fft.rfft(inside).numpy().view(power.dtype)  # (count, 2 (window // 2 + 1)): real, imaginary, ...
+        np.square(parts, out=parts)
+        # Pairs are summed by a product, several frames to a call: adding every second number takes twice as long.
+        calls = count // math.gcd(count, 8)
+        np.matmul(parts.reshape(calls, -1, 2), both, out=power[frames].reshape(calls, -1))
+        del parts  # for the next ones to lie where these did
+        yield frames
+
+
+@lru_cache(maxsize=8)
+def _hann(window: int, dtype: torch.dtype) -> torch.Tensor:
+    import torch
+
+    return torch.hann_window(window, periodic=True, dtype=dtype)
 
 
 @contextmanager
@@ -59,14 +98,25 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with _blas().limit(limits=1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 
 
-def decibels(power: torch.Tensor) -> torch.Tensor:
-    """Return 10 log10 of power, at least ``FLOOR_DB``."""
-    return power.clamp(min=10 ** (FLOOR_DB / 10)).log10_().mul_(10.0)
+@lru_cache(maxsize=1)
+def _blas() -> Any:
+    """Return what sets the threads of numpy's products; looking for the library takes milliseconds."""
+    return importlib.import_module("threadpoolctl").ThreadpoolController()
+
+
+def decibels(power: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Turn power into 10 log10 of it, at least ``FLOOR_DB``, in place."""
+    with np.errstate(divide="ignore"):  # of silence it is -infinity
+        np.log(power, out=power)  # not log10, which is as quick on some processors only
+    power *= 10.0 / math.log(10.0)
+    np.maximum(power, FLOOR_DB, out=power)
+    return power
 
 
 @lru_cache(maxsize=8)
@@ -83,6 +133,24 @@ def mel_filters(sample_rate_hz: int, window: int, bands: int) -> NDArray[np.floa
     falling = slopes[2:] / widths[1:, None]
     filters = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return np.asarray(filters, np.float32)
+
+
+@lru_cache(maxsize=8)
+def _band_groups(
+    sample_rate_hz: int, window: int, bands: int, dtype: np.dtype[np.floating]
+) -> list[tuple[slice, slice, NDArray[np.floating]]]:
+    """Return ``mel_filters`` in parts: bands, bins, and the weights (bins, bands) between them.
+
+    A filter covers few of the bins, and neighbours nearly the same ones; the rest of the matrix is zeros.
+    """
+    filters = mel_filters(sample_rate_hz, window, bands).astype(dtype)
+    groups = []
+    for first in range(0, bands, _BANDS):
+        some = slice(first, min(first + _BANDS, bands))
+        used = np.flatnonzero(filters[some].any(axis=0))
+        bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)
+        groups.append((some, bins, np.ascontiguousarray(filters[some, bins].T)))
+    return groups
 
 
 _LINEAR_HZ_PER_MEL = 200.0 / 3
