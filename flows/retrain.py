@@ -19,7 +19,7 @@ from flows.exits import Refusal
 from flows.gate.decide import GateResult
 from flows.gate.flow import gate
 from flows.graph import Graph, load_graph
-from flows.ledger import transaction
+from flows.ledger import LedgerUnreachable, transaction
 from flows.observe import Unanswered, is_outside, observe
 from flows.processes import Processes
 from flows.register import Registration, can_register, register, remembered
@@ -28,6 +28,7 @@ from flows.results import headline
 from flows.run_stage import StageFailed, StageResult, run_stage
 from flows.runs import Run
 from flows.terminal import Terminal
+from flows.tracking import Unreachable
 from flows.workspace import Workspace
 
 NEXT = """
@@ -134,12 +135,18 @@ def register_task(graph: Graph, workspace: Workspace) -> Registration:
 
 
 def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult | None:
-    """Gate a version that has no verdict yet; what cannot be gated is said, and stays registered."""
+    """Gate a version that has no verdict yet; what cannot be gated is said, and stays registered.
+
+    Raises:
+        Unreachable, LedgerUnreachable: a server was away; a run that counted as finished would never be made up for.
+    """
     with transaction(read_environment(), workspace) as connection:
         if read(connection, version).state not in _OPEN:
             return None
     try:
         result = gate(workspace.root, version)
+    except (Unreachable, LedgerUnreachable) as error:
+        raise type(error)(f"{error}; version {version} is registered: run the same again to gate it") from error
     except Refusal as refusal:
         terminal.say(f"gate: {refusal}")
         return None

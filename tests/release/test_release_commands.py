@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flows.cli import main
+from flows.deployed import release as deployed
 from flows.exits import Refusal
 from flows.release.actions import approve, promote
-from flows.release.flows import approve as approve_flow
-from flows.release.flows import promote as promote_flow
-from flows.release.flows import rollback as rollback_flow
 
 from .conftest import Shop
 
@@ -135,12 +133,16 @@ def test_of_two_threads_that_promote_at_once_one_wins(shop: Shop) -> None:
     assert shop.shown()["champion"] == shop.held()["champion"] == won
 
 
-def test_the_flows_explain_their_parameters_and_do_the_same(two: Shop) -> None:
-    names = {flow.name: flow.parameters.properties for flow in (approve_flow, promote_flow, rollback_flow)}
-    assert set(names) == {"approve", "promote", "rollback"}
-    assert all(about.get("description") for one in names.values() for about in one.values())
+def test_the_deployed_flows_do_the_same(two: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     before = dict(os.environ)
-    assert promote_flow.fn(two.workspace.root, 2, "Bob")["state"] == "champion"
-    assert rollback_flow.fn(two.workspace.root, "Cy", "hums")["version"] == 1
+    monkeypatch.chdir(two.workspace.root)
+    assert deployed.approve.fn(2, "Ada", "again").message == "version 2 is approved by Ada"
+    with pytest.raises(Refusal, match="version 1 is champion, not version 7 as expected"):
+        deployed.promote.fn(2, "Bob", expected_champion=7)
+    assert deployed.promote.fn(2, "Bob", expected_champion=1).message == "version 2 is the champion"
+    with pytest.raises(Refusal, match="version 2 is champion, not 1; nothing changed"):
+        deployed.rollback.fn("Cy", "hums", expected_champion=1)
+    assert deployed.rollback.fn("Cy", "hums", expected_champion=2).message == "version 1 is the champion again"
+    assert two.held()["champion"] == two.shown()["champion"] == 1
     os.environ.clear()
     os.environ.update(before)

@@ -11,6 +11,7 @@ import pytest
 from infra.ports import free_ports
 from infra.stack import down, up
 from infra.state import State
+from tests.stack.deployed_line import Line, below, kill, make_source
 
 ROOT = Path(__file__).parents[2]
 ASKED = "NEEDLEDROP_TEST_STACK"  # 1: start one; a folder: use the stack that runs there, and leave it running
@@ -29,19 +30,45 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[State]:
-    """The stack that tests share; a test that stops a part starts it again."""
+    """The stack that tests share, without its worker; a test that stops a part starts it again."""
     asked = os.environ.get(ASKED, "1")
     if asked != "1":
-        yield up(Path(asked), swift_venv=SWIFT)
+        yield up(Path(asked), worker=False, swift_venv=SWIFT)
         return
     # Not below pytest's folder: PostgreSQL runs as another user, who cannot enter that.
     folder = Path(tempfile.mkdtemp(prefix="needledrop-stack-"))
     folder.chmod(0o755)
     try:
-        yield up(folder, free_ports(), swift_venv=SWIFT)
+        yield up(folder, free_ports(), worker=False, swift_venv=SWIFT)
     finally:
         down(folder)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def line(stack: State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """A small project deployed on the stack, with a worker of its own where a test starts one."""
+    root = tmp_path_factory.mktemp("line")
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    quick = {"PREFECT_HOME": str(root / "prefect"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    made = Line(make_source(root / "source"), root / "home", rest | stack.exports() | quick)
+    made.command("deploy", "--jitter", "0")
+    yield made
+    made.stop()
+    left = list(below(root))
+    kill(left)
+    assert left == [], "nothing is left running"
+
+
+@pytest.fixture
+def deployed(line: Line) -> Iterator[Line]:
+    """The line, which this process can ask as well; its worker ends with the test."""
+    before = dict(os.environ)
+    os.environ.update(line.environment)
+    yield line
+    line.stop()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

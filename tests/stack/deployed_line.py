@@ -47,6 +47,12 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", "-C", str(folder), *IDENTITY, *words], check=True)
 
 
+def git_head(folder: Path) -> str:
+    """The commit that is checked out."""
+    words = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
 class Line:
     """Deployments of `source`, and at most one worker for them.
 
@@ -60,6 +66,7 @@ class Line:
         self.log = home.parent / "worker.log"
         self.environment = environment | {
             "PYTHONPATH": str(source), "NEEDLEDROP_SOURCE": str(source), "NEEDLEDROP_CHECKOUTS": str(home),
+            "PYTHONUNBUFFERED": "1",  # a line is in the log when it is said
         }  # fmt: skip
         self._worker: subprocess.Popen[bytes] | None = None
 
@@ -81,6 +88,13 @@ class Line:
                     cwd=self.source, env=self.environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
         return psutil.Process(self._worker.pid)
+
+    def engines(self) -> list[psutil.Process]:
+        """The processes of the flow runs that the worker has started."""
+        if self._worker is None or self._worker.poll() is not None:
+            return []
+        children = psutil.Process(self._worker.pid).children()
+        return [child for child in children if "prefect" in " ".join(child.cmdline())]
 
     def stop(self) -> None:
         """Stop the worker as a service manager would."""
