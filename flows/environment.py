@@ -37,6 +37,13 @@ _MLFLOW = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
+# Nobody waits at the terminal of a worker: its runs ride out a server that is away for some minutes.
+PATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
+    "PREFECT_CLIENT_MAX_RETRIES": "8",
+    "NEEDLEDROP_PATIENCE_S": "120",
+}
+
 _PREFECT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its first start migrates a database
     "PREFECT_CLI_COLORS": "false",
@@ -55,6 +62,9 @@ class Environment(BaseSettings):
 
     workers: int = Field(default=2, ge=1, le=64)
     """Stages that may run at the same time (`NEEDLEDROP_WORKERS`)."""
+
+    patience_s: float = Field(default=0.0, ge=0.0, le=3600.0)
+    """Seconds for which MLflow and the ledger are asked again when nothing answers (`NEEDLEDROP_PATIENCE_S`); a worker sets 120."""
 
     tracking_uri: str | None = Field(default=None, repr=False, validation_alias="MLFLOW_TRACKING_URI")
     """MLflow tracking store and registry; default: `.needledrop/mlflow.db` in the workspace."""

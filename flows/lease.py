@@ -66,7 +66,7 @@ class Held:
 
     def renew(self) -> bool:
         """Make it last `seconds` from now; False where it is no longer ours."""
-        with transaction(self.environment, self.workspace) as connection:
+        with transaction(self.environment, self.workspace, patience_s=0.0) as connection:  # the next beat tries again
             ours = (LEASES.c.name == self.name) & (LEASES.c.token == self.token)
             done = connection.execute(update(LEASES).where(ours).values(expires=moment(self.seconds)))
             return done.rowcount == 1

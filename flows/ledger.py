@@ -5,6 +5,7 @@ So decisions are rows here, changed in one transaction each, and MLflow shows th
 file in the workspace; a team names its PostgreSQL in `NEEDLEDROP_LEDGER_URL`.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -26,6 +27,7 @@ TABLES = MetaData()
 """Every table of the ledger; the module that owns a table defines it here."""
 
 _BUSY_S = 30  # how long a writer waits for another
+_REFUSALS = ("authentication failed", "does not exist", "permission denied", "pg_hba.conf")  # asking again is no use
 _made: "WeakKeyDictionary[Engine, int]" = WeakKeyDictionary()  # how many tables exist there
 
 
@@ -34,10 +36,18 @@ class LedgerUnreachable(Refusal):
 
 
 @contextmanager
-def transaction(environment: Environment, workspace: Workspace) -> Iterator[Connection]:
+def transaction(
+    environment: Environment, workspace: Workspace, patience_s: float | None = None
+) -> Iterator[Connection]:
     """Yield a connection inside one serialised transaction: all of it happens, or nothing.
 
-    Writers take turns, so what was read inside is still true when it is written.
+    Writers take turns, so what was read inside is still true when it is written. A database that does not
+    answer is asked again, before anything has happened.
+
+    Args:
+        environment: names the database.
+        workspace: has it, where none is named.
+        patience_s: for how long it is asked; default: as the settings say.
 
     Raises:
         LedgerUnreachable: the database does not answer; nothing has changed.
@@ -48,15 +58,36 @@ def transaction(environment: Environment, workspace: Workspace) -> Iterator[Conn
     try:
         if environment.ledger_url is None:
             workspace.state.mkdir(parents=True, exist_ok=True)
-        engine = _engine(url)
-        _make_tables(engine)
-        with engine.begin() as connection:
+        patience_s = environment.patience_s if patience_s is None else patience_s
+        with _connected(url, patience_s) as connection, connection.begin():
             yield connection
     except (DBAPIError, NoSuchModuleError, ImportError) as error:
         said = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
         raise LedgerUnreachable(
             f"the ledger at {redact(url)}: {said}; nothing was changed: see NEEDLEDROP_LEDGER_URL"
         ) from error
+
+
+def _connected(url: str, patience_s: float) -> Connection:
+    """Connect, with the tables made; try again while nothing answers.
+
+    Raises:
+        DBAPIError: it does not answer, or refuses.
+    """
+    from sqlalchemy.exc import OperationalError
+
+    from flows.tracking import pauses
+
+    engine, waits = _engine(url), pauses(patience_s)
+    while True:
+        try:
+            _make_tables(engine)
+            return engine.connect()
+        except OperationalError as error:
+            final = url.startswith("sqlite") or any(words in str(error) for words in _REFUSALS)
+            if final or (pause := next(waits, None)) is None:
+                raise
+            time.sleep(pause)
 
 
 @lru_cache(maxsize=8)

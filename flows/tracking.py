@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,7 +23,8 @@ EXPERIMENT = "needledrop"
 MODEL = "needledrop"
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
-_PAUSES_S = (1.0, 3.0, 6.0)  # between tries; the last try follows the last pause
+_PAUSES_S = (1.0, 3.0, 6.0, 12.0)  # between tries; the last one again and again
+_PATIENCE_S = 10.0
 _CONNECT_S = 3.0
 
 
@@ -36,14 +38,14 @@ def connect(environment: Environment, workspace: Workspace, patient: bool = True
     Args:
         environment: may name a server; the default is a database in the workspace.
         workspace: the workspace.
-        patient: try again, with growing pauses, for about ten seconds.
+        patient: try again, with growing pauses, for ten seconds or as long as the settings say.
 
     Raises:
         Unreachable: nothing answers at the address.
     """
     uri = environment.tracking(workspace)
     if problem := connection_problem(uri):
-        for pause in _PAUSES_S if patient else ():
+        for pause in pauses(max(_PATIENCE_S, environment.patience_s) if patient else 0.0):
             time.sleep(pause)
             problem = connection_problem(uri)
             if problem is None:
@@ -62,6 +64,15 @@ def connect(environment: Environment, workspace: Workspace, patient: bool = True
         if environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         return mlflow.MlflowClient(uri, uri)
+
+
+def pauses(together_s: float) -> Iterator[float]:
+    """Yield the pauses between tries, growing, for `together_s` seconds."""
+    for pause in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
+        if together_s <= 0:
+            return
+        yield min(pause, together_s)
+        together_s -= pause
 
 
 def _create_database(workspace: Workspace) -> None:

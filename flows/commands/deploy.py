@@ -42,6 +42,10 @@ def _deploy(arguments: argparse.Namespace) -> int:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
+    from flows.environment import PATIENT
+
+    for name, value in PATIENT.items():  # its runs inherit them
+        os.environ.setdefault(name, value)
     workspace, _ = here(verbose=True)
     from flows.checkout import shared
     from flows.deploy import ensure_pool

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.environment import read_environment
-from flows.tracking import connect
+from flows.tracking import connect, pauses
 from flows.workspace import Workspace
 
 
@@ -29,3 +29,9 @@ def test_a_store_whose_making_was_cut_off_is_made_again(
     monkeypatch.setattr(sqlalchemy_store.SqlAlchemyStore, "__init__", whole)
     assert connect(environment, workspace).search_registered_models() == []
     assert [path.name for path in workspace.state.iterdir() if "part" in path.name] == []
+
+
+def test_pauses_grow_and_end_when_the_time_is_over() -> None:
+    assert list(pauses(10.0)) == [1, 3, 6]
+    assert list(pauses(40.0)) == [1, 3, 6, 12, 12, 6]
+    assert list(pauses(0.0)) == []

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from infra.part import Part
-from infra.stack import parts
+from infra.stack import parts, up
 from infra.state import State
 from tests.stack.conftest import SWIFT
 
@@ -56,6 +56,23 @@ def until(true: Callable[[], bool], within_s: float = 120.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "the moment did not come"
         time.sleep(0.02)
+
+
+@contextmanager
+def away(state: State, how: str, *names: str) -> Iterator[None]:
+    """Let parts hang, or die, while the body runs; then they are back and healthy."""
+    if how == "hangs":
+        with ExitStack() as all_of_them:
+            for name in names:
+                all_of_them.enter_context(suspended(part(state, name)))
+            yield
+        return
+    for name in names:
+        kill(part(state, name))
+    try:
+        yield
+    finally:
+        up(state.folder, worker=False, swift_venv=SWIFT)
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psutil
@@ -16,6 +16,7 @@ import yaml
 
 from tests.pipeline.conftest import ROOT, SMALL
 
+Answer = TypeVar("Answer")
 IDENTITY = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]
 
 
@@ -104,18 +105,17 @@ class Line:
 
     def submit(self, deployment: str, **parameters: Any) -> UUID:
         """Ask for a run, as the button on Prefect's page does."""
-        from prefect.client.orchestration import get_client
 
-        with get_client(sync_client=True) as client:
+        def create(client: Any) -> UUID:
             found = client.read_deployment_by_name(deployment)
-            return client.create_flow_run_from_deployment(found.id, parameters=parameters).id
+            made: UUID = client.create_flow_run_from_deployment(found.id, parameters=parameters).id
+            return made
+
+        return _asked(create)
 
     def state(self, run: UUID) -> tuple[str, str, str]:
         """Type, name and message of a run's state."""
-        from prefect.client.orchestration import get_client
-
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(run).state
+        state = _asked(lambda client: client.read_flow_run(run).state)
         assert state is not None
         return state.type.value, state.name or "", state.message or ""
 
@@ -148,6 +148,22 @@ class Line:
             except (OSError, ValueError):
                 continue
         return records
+
+
+def _asked(question: Callable[[Any], Answer], within_s: float = 240.0) -> Answer:
+    """Ask Prefect; where it, or its database, is away, ask again."""
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            with get_client(sync_client=True) as client:
+                return question(client)
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def below(folder: Path) -> Iterator[psutil.Process]:

@@ -1,5 +1,9 @@
-"""Servers that hang or die in the middle of an operation: it waits and ends right, or fails cleanly and is run again."""
+"""Servers that hang or die in the middle of an operation: it waits and ends right, or fails cleanly and is run again.
 
+`NEEDLEDROP_OUTAGE_S` says for how long each is away.
+"""
+
+import os
 import threading
 import time
 from pathlib import Path
@@ -7,19 +11,18 @@ from typing import Any
 
 import pytest
 
-from flows.environment import Environment
+from flows.environment import PATIENT, Environment
 from flows.ledger import LedgerUnreachable, transaction
 from flows.workspace import Workspace
-from infra.stack import up
 from infra.state import State
-from tests.stack.commands import ended, kill, needledrop, part, said, start, suspended, until
-from tests.stack.conftest import SWIFT
+from tests.stack.commands import away, ended, needledrop, said, start, until
 from tests.stack.fault_proxy import FaultProxy
 from tests.stack.shared_project import checksums, clone, make_project
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 
-HANG_S = 6.0
+AWAY_S = float(os.environ.get("NEEDLEDROP_OUTAGE_S", "6"))
+S3 = ("s3", "s3-object", "s3-container")
 
 # Writes one metric per step and tells each that was accepted.
 LOG_STEPS = """
@@ -74,8 +77,8 @@ def test_s3_hangs_while_files_are_pushed(
     project = make_project(tmp_path / "project", seed=hash(name) % 1000)
     pushing = start(needledrop("push"), project, environment)
     until(lambda: way.requests >= 12)
-    with suspended(part(stack, name)):
-        time.sleep(HANG_S)
+    with away(stack, "hangs", name):
+        time.sleep(AWAY_S)
     ended(pushing)
     other = clone(project, tmp_path / "clone")
     ended(start(needledrop("pull"), other, environment))
@@ -91,9 +94,8 @@ def test_s3_dies_and_comes_back_while_files_are_pulled(
     before = way.requests
     pulling = start(needledrop("pull"), other, environment)
     until(lambda: way.requests >= before + 12)
-    for name in ("s3", "s3-object", "s3-container"):
-        kill(part(stack, name))
-    up(stack.folder, swift_venv=SWIFT)
+    with away(stack, "dies", *S3):
+        time.sleep(AWAY_S)
     words, _ = pulling.communicate(timeout=400)
     if pulling.returncode:  # it gave up before the servers were back: it says what to do, and that works
         assert "run it again" in words or "does not answer" in words
@@ -101,25 +103,15 @@ def test_s3_dies_and_comes_back_while_files_are_pulled(
     assert checksums(other) == checksums(project)
 
 
-def test_mlflow_hangs_while_a_run_is_logged(stack: State, stack_environment: dict[str, str], tmp_path: Path) -> None:
-    logging = start(["-c", LOG_STEPS], tmp_path, stack_environment)
-    run = said(logging, "run ").removeprefix("run ")
-    said(logging, "10")
-    with suspended(part(stack, "mlflow")):
-        time.sleep(HANG_S)
-    ended(logging)
-    assert [row["step"] for row in history(stack, run)] == list(range(60))
-
-
-def test_mlflow_dies_and_comes_back_while_a_run_is_logged(
-    stack: State, stack_environment: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize("how", ["hangs", "dies"])
+def test_mlflow_is_away_while_a_run_is_logged(
+    how: str, stack: State, stack_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    patient = stack_environment | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
-    logging = start(["-c", LOG_STEPS], tmp_path, patient)
+    logging = start(["-c", LOG_STEPS], tmp_path, stack_environment | PATIENT)
     run = said(logging, "run ").removeprefix("run ")
     said(logging, "10")
-    kill(part(stack, "mlflow"))
-    up(stack.folder, swift_venv=SWIFT)
+    with away(stack, how, "mlflow"):
+        time.sleep(AWAY_S)
     ended(logging)
     # A request whose answer was lost is sent again: a step may stand twice, none may be missing.
     assert sorted({row["step"] for row in history(stack, run)}) == list(range(60))
@@ -129,14 +121,10 @@ def test_mlflow_dies_and_comes_back_while_a_run_is_logged(
 def test_prefect_is_away_while_a_flow_runs(
     how: str, stack: State, stack_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    running = start(["-c", FLOW], tmp_path, stack_environment | {"PREFECT_CLIENT_MAX_RETRIES": "10"})
+    running = start(["-c", FLOW], tmp_path, stack_environment | PATIENT)
     said(running, "5")
-    if how == "hangs":
-        with suspended(part(stack, "prefect")):
-            time.sleep(HANG_S)
-    else:
-        kill(part(stack, "prefect"))
-        up(stack.folder, swift_venv=SWIFT)
+    with away(stack, how, "prefect"):
+        time.sleep(AWAY_S)
     ended(running)
 
 
@@ -163,12 +151,8 @@ def test_postgres_is_away_while_the_ledger_is_written(how: str, stack: State, tm
     writer.start()
     try:
         until(lambda: len(accepted) > 20)
-        if how == "hangs":
-            with suspended(part(stack, "postgres")):
-                time.sleep(HANG_S)
-        else:
-            kill(part(stack, "postgres"))
-            up(stack.folder, swift_venv=SWIFT)
+        with away(stack, how, "postgres"):
+            time.sleep(AWAY_S)
         seen = len(accepted)
         until(lambda: len(accepted) > seen + 20)
     finally:
@@ -180,6 +164,34 @@ def test_postgres_is_away_while_the_ledger_is_written(how: str, stack: State, tm
     assert len(rows) == len(set(rows)), "and nothing twice"
     # A commit whose answer was lost may stand as well; there was one outage, so one at most.
     assert len(set(rows) - set(accepted)) <= 1
+
+
+def test_a_patient_run_waits_for_the_ledger(stack: State, tmp_path: Path) -> None:
+    url, workspace = stack.exports()["NEEDLEDROP_LEDGER_URL"], Workspace(tmp_path)
+    hasty, patient = Environment(ledger_url=url), Environment(ledger_url=url, patience_s=AWAY_S + 60)
+    with transaction(patient, workspace):
+        pass
+    back = threading.Event()
+
+    def wait() -> None:
+        with transaction(patient, workspace) as connection:
+            connection.exec_driver_sql("SELECT 1")
+        assert back.is_set(), "it was away"
+        done.append(True)
+
+    done: list[bool] = []
+    waiting = threading.Thread(target=wait)
+    with away(stack, "dies", "postgres"):
+        with pytest.raises(LedgerUnreachable), transaction(hasty, workspace):
+            pass
+        waiting.start()
+        time.sleep(AWAY_S)
+        back.set()
+    waiting.join(90)
+    assert done == [True]
+    wrong = Environment(ledger_url=url.replace(stack.secrets["ledger_database"], "wrong"), patience_s=600)
+    with pytest.raises(LedgerUnreachable, match="authentication failed"), transaction(wrong, workspace):
+        pass
 
 
 def history(stack: State, run: str) -> list[dict[str, Any]]:
