@@ -37,7 +37,7 @@ def deploy(environment: Environment, entries: list[Deployment]) -> list[Done]:
         Refusal: there is no server, it does not answer, or it refuses.
     """
     done: list[Done] = []
-    with _client(environment) as client:
+    with connected(environment) as client:
         done += [Done(name, _pool(client, name)) for name in sorted({entry.work_pool.name for entry in entries})]
         for entry in entries:
             what = _deployment(client, entry)
@@ -53,12 +53,12 @@ def ensure_pool(environment: Environment, name: str) -> None:
     Raises:
         Refusal: there is no server, it does not answer, or it refuses.
     """
-    with _client(environment) as client:
+    with connected(environment) as client:
         _pool(client, name)
 
 
 @contextmanager
-def _client(environment: Environment) -> Iterator["SyncPrefectClient"]:
+def connected(environment: Environment) -> Iterator["SyncPrefectClient"]:
     """Yield a client of a server that answers and lets us in; its errors become one line."""
     import httpx
 

@@ -26,8 +26,20 @@ def look(workspace: Workspace, environment: Environment) -> dict[str, Any]:
         pending: list[str] | str = list(load_graph(workspace.root).pending)
     except Refusal as error:
         pending = str(error)
-    return {"busy": busy, "last_run": last, "pending": pending,
+    return {"busy": busy, "last_run": last, "pending": pending, "idle": _idle(environment),
         "models": _models(workspace, environment), "releases": _releases(workspace, environment)}  # fmt: skip
+
+
+def _idle(environment: Environment) -> list[str]:
+    """Why nothing runs by itself, where there is a Prefect server that could start something."""
+    if environment.prefect_api_url is None:
+        return []
+    from flows import idle
+
+    try:
+        return idle.look(environment)
+    except Refusal as error:
+        return [str(error)]
 
 
 def _models(workspace: Workspace, environment: Environment) -> dict[str, Any]:
@@ -88,6 +100,8 @@ def show(now: dict[str, Any]) -> int:
     else:
         out.print(f"  {models['versions']} version{'s' if models['versions'] > 1 else ''}")
     _show_releases(out, now["releases"], models.get("aliases", {}))
+    for words in now["idle"]:
+        out.print(f"note:     {words}", markup=False)
     return OK
 
 

@@ -28,6 +28,7 @@ def _seconds(text: str) -> int:
 
 def _deploy(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
+    from flows import idle
     from flows.deploy import deploy
     from flows.deployed.entries import read_deployments
 
@@ -37,7 +38,8 @@ def _deploy(arguments: argparse.Namespace) -> int:
     width = max(len(item.name) for item in done)
     for item in done:
         print(f"{item.name:<{width}}  {item.what:<9}  {f'next run {item.next_run}' if item.next_run else ''}".rstrip())
-    print("next: needledrop worker   (on each machine that shall run them)")
+    for words in idle.look(environment):
+        print(f"note: {words}")
     return OK
 
 

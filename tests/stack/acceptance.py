@@ -29,6 +29,7 @@ from tests.stack.deployed_line import Line, below, commit, kill, make_source
 
 SWIFT = ROOT / ".needledrop" / "stack" / "swift-venv"
 RETRAIN, MONITOR = "needledrop-retrain/retrain", "needledrop-monitor/monitor"
+ROLLBACK = "needledrop-rollback/rollback"
 ZONE = "Europe/Berlin"  # of the schedule in prefect.yaml
 SECTIONS = SMALL | {
     "corpus": {"clips": 240, "seed_clips": 80, "clip_s": 4.0},
@@ -69,7 +70,9 @@ def main() -> None:
         again_and_twice(line, story)
         second = drift(line, story)
         decide(line, first, second, story)
-        story.check(line.command("audit", "verify").strip() != "", "the audit log verifies")
+        reproduce(line, story)
+        said = line.command("audit", "verify").splitlines()[0]
+        story.check("releases agree with it" in said, f"the audit log verifies: {said}")
     finally:
         if not keep:
             take_down(folder, line, story)
@@ -177,9 +180,30 @@ def decide(line: Line, first: int, second: int, story: Story) -> None:
     if state == "inconclusive":
         line.command("approve", str(second), "--by", "a reviewer", "--reason", "acceptance", expect=4)
         story.say("  without an override it cannot be approved; the reviewer answers for it")
-    promote(line, second, story)
-    line.command("rollback", "--by", "a platform engineer", "--reason", "acceptance")
+    by_button(line, "needledrop-approve/approve", story, version=second, by="a reviewer", reason="acceptance",
+              override_inconclusive=state == "inconclusive")  # fmt: skip
+    by_button(
+        line, "needledrop-promote/promote", story, version=second, by="a platform engineer", expected_champion=first
+    )
+    story.check(champion(line) == second, f"version {second} is the champion")
+    wrong = line.wait(line.submit(ROLLBACK, by="a platform engineer", reason="acceptance", expected_champion=first))
+    story.check(
+        wrong[0] == "FAILED" and champion(line) == second, f"a rollback of another champion is refused: {wrong[2]}"
+    )
+    by_button(line, ROLLBACK, story, by="a platform engineer", reason="acceptance", expected_champion=second)
     story.check(champion(line) == first, f"rolled back: version {first} is the champion again")
+
+
+def by_button(line: Line, deployment: str, story: Story, **parameters: Any) -> None:
+    """Run a deployment through the worker, as the button on Prefect's page does."""
+    state = line.wait(line.submit(deployment, **parameters))
+    story.check(state[0] == "COMPLETED", f"deployment {deployment.partition('/')[2]}: {state[2]}")
+
+
+def reproduce(line: Line, story: Story) -> None:
+    """Evaluate the champion again, from what is recorded of it, and compare to the bit."""
+    said = line.command("reproduce", "models:/needledrop@champion", cwd=line.slot)
+    story.check("equal to the bit" in said, f"reproduce models:/needledrop@champion: {said.splitlines()[1]}")
 
 
 def take_down(folder: Path, line: Line | None, story: Story) -> None:

@@ -71,11 +71,11 @@ class Line:
         }  # fmt: skip
         self._worker: subprocess.Popen[bytes] | None = None
 
-    def command(self, *words: str, expect: int = 0) -> str:
-        """Run `needledrop` in the repository."""
+    def command(self, *words: str, expect: int = 0, cwd: Path | None = None) -> str:
+        """Run `needledrop` in the repository, or in a workspace of it."""
         done = subprocess.run(
             [sys.executable, "-m", "flows.cli", *words],
-            cwd=self.source, env=self.environment, capture_output=True, text=True, check=False,
+            cwd=cwd or self.source, env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == expect, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
