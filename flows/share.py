@@ -142,7 +142,7 @@ def _insist(transfer: Any, doing: str) -> Any:
         except causes.of_transport as error:
             problem = error
         if pause is None or not causes.passing(problem):
-            raise Refusal(f"cannot {doing}: {causes.words(problem)}; {causes.next_step(problem)}") from problem
+            raise Refusal(f"cannot {doing}: {causes.words(problem)}; {causes.advice(problem)}") from problem
         logging.getLogger(__name__).info("%s: %s; trying again", doing, problem)
         time.sleep(pause)
     raise AssertionError("the last pause is None")

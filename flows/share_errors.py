@@ -4,15 +4,14 @@ import logging
 from types import TracebackType
 from typing import Self
 
+from flows.hints import AWS_KEYS, SIGNS, hint
+
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 _AGAIN = "run it again: what arrived is kept"
 _FINAL = {
     "NoSuchBucket": "make the bucket, or see NEEDLEDROP_DVC_REMOTE",
     "FileNotFoundError": "the remote lacks it: run `needledrop push` where it was made",
-    **dict.fromkeys(
-        ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "credentials"),
-        "see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    ),
+    **dict.fromkeys(SIGNS[AWS_KEYS], AWS_KEYS),
 }
 
 
@@ -58,6 +57,12 @@ class Causes(logging.Handler):
         """What the user can do about it."""
         text = " ".join(f"{type(one).__name__} {one}" for one in _chain(problem))
         return next((step for word, step in _FINAL.items() if word in text), _AGAIN)
+
+    def advice(self, problem: BaseException) -> str:
+        """The next step, with what may have to be looked at first."""
+        text = " ".join(str(one) for one in _chain(problem))
+        step, first = self.next_step(problem), hint(text)
+        return f"{first}, then {step}" if step == _AGAIN and first else step
 
     def words(self, problem: BaseException) -> str:
         """The cause in one line."""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from components.stage import atomic_file
 from flows.environment import Environment, redact
 from flows.exits import Refusal
+from flows.hints import hint
 from flows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ def answering(uri: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (MlflowException, SQLAlchemyError, requests.RequestException, BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError) as error:
+        raise Unreachable(f"the artifact store of MLflow at {redact(uri)}: {_short(error)}") from error
+    except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         raise Unreachable(f"MLflow at {redact(uri)}: {_short(error)}") from error
 
 
@@ -138,4 +141,5 @@ def connection_problem(uri: str) -> str | None:
 
 def _short(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:297] + "..."
+    step = hint(text)
+    return (text if len(text) <= 300 else text[:297] + "...") + (f"; {step}" if step else "")

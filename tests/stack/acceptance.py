@@ -10,8 +10,10 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,12 +26,15 @@ from flows.workspace import Workspace
 from infra.ports import free_ports
 from infra.stack import down, parts, up
 from infra.state import BUCKETS, State
+from infra.swift import s3_client
 from tests.pipeline.conftest import ROOT, SMALL
+from tests.security import scan
 from tests.stack.deployed_line import Line, below, commit, kill, make_source
 
 SWIFT = ROOT / ".needledrop" / "stack" / "swift-venv"
 RETRAIN, MONITOR = "needledrop-retrain/retrain", "needledrop-monitor/monitor"
 ROLLBACK = "needledrop-rollback/rollback"
+HOOK = "webhook-secret-4711"
 ZONE = "Europe/Berlin"  # of the schedule in prefect.yaml
 SECTIONS = SMALL | {
     "corpus": {"clips": 240, "seed_clips": 80, "clip_s": 4.0},
@@ -54,6 +59,27 @@ class Story:
             raise SystemExit(f"acceptance: {words}: no")
 
 
+class Mailbox:
+    """Where the webhook leads: it keeps what is posted."""
+
+    def __init__(self) -> None:
+        messages: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self.messages = messages
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/services/{HOOK}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+
 def main() -> None:
     """Run the whole; leave nothing behind unless told to keep it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -61,18 +87,19 @@ def main() -> None:
     keep = parser.parse_args().keep
     folder = Path(tempfile.mkdtemp(prefix="needledrop-acceptance-"))
     folder.chmod(0o755)  # PostgreSQL runs as another user
-    story, line = Story(), None
+    story, line, mailbox = Story(), None, Mailbox()
     try:
         state = start_stack(folder, story)
-        line = deployed(folder, state, story)
+        line = deployed(folder, state, mailbox, story)
         first = scheduled_retrain(line, state, story)
         promote(line, first, story)
         again_and_twice(line, story)
-        second = drift(line, story)
+        second = drift(line, mailbox, story)
         decide(line, first, second, story)
         reproduce(line, story)
         said = line.command("audit", "verify").splitlines()[0]
         story.check("releases agree with it" in said, f"the audit log verifies: {said}")
+        no_secret(folder, state, story)
     finally:
         if not keep:
             take_down(folder, line, story)
@@ -88,11 +115,12 @@ def start_stack(folder: Path, story: Story) -> State:
     return state
 
 
-def deployed(folder: Path, state: State, story: Story) -> Line:
+def deployed(folder: Path, state: State, mailbox: Mailbox, story: Story) -> Line:
     """Deploy a small project with a schedule that fires in the next minute but one, and start a worker."""
     source = make_source(folder / "source", SECTIONS)
     rest = {k: v for k, v in os.environ.items() if not k.startswith(("NEEDLEDROP_", "MLFLOW_", "PREFECT_", "AWS_"))}
-    line = Line(source, folder / "home", rest | state.exports() | {"PREFECT_HOME": str(folder / "prefect")})
+    more = {"PREFECT_HOME": str(folder / "prefect"), "NEEDLEDROP_WEBHOOK_URL": mailbox.url}
+    line = Line(source, folder / "home", rest | state.exports() | more)
     os.environ.update(line.environment)
     prepare(Workspace(source))
     at = datetime.now(ZoneInfo(ZONE)) + timedelta(seconds=120)
@@ -140,7 +168,7 @@ def again_and_twice(line: Line, story: Story) -> None:
     story.check(until[0] <= began[1], "the second began when the first had ended")
 
 
-def drift(line: Line, story: Story) -> int:
+def drift(line: Line, mailbox: Mailbox, story: Story) -> int:
     """Shift the corpus; the monitor finds it and starts a retrain; return the version that comes of it."""
     params = line.source / "params.yaml"
     tree = yaml.safe_load(params.read_text())
@@ -159,11 +187,14 @@ def drift(line: Line, story: Story) -> int:
     story.check(state[0] == "COMPLETED" and "drift in" in state[2], f"the monitor says: {state[2]}")
     started = result(line, run)["flow_run"]
     story.check(bool(started), "and has started a retrain by itself")
+    told = mailbox.messages == [f"*needledrop* {state[2]}"]
+    story.check(told, f"the webhook got one message with these words ({len(mailbox.messages)})")
     version = finished(line, UUID(started), story)
     run = line.submit(MONITOR)
     again = line.wait(run)
     none = again[0] == "COMPLETED" and result(line, run)["flow_run"] is None
     story.check(none, f"for the same media the monitor does not start another: {again[2]}")
+    story.check(len(mailbox.messages) == 1, "and the webhook got no second message")
     return version
 
 
@@ -204,6 +235,21 @@ def reproduce(line: Line, story: Story) -> None:
     """Evaluate the champion again, from what is recorded of it, and compare to the bit."""
     said = line.command("reproduce", "models:/needledrop@champion", cwd=line.slot)
     story.check("equal to the bit" in said, f"reproduce models:/needledrop@champion: {said.splitlines()[1]}")
+
+
+def no_secret(folder: Path, state: State, story: Story) -> None:
+    """Look for every password wherever anything was written: by retrains, gates, monitors and deployed decisions."""
+    secrets = {*state.secrets.values(), HOOK}
+    urls = [state.database(name, "postgresql+psycopg2") for name in ("mlflow", "prefect", "ledger")]
+    story.check(
+        list(scan.in_databases(urls, secrets)) == [], "no password is in MLflow's, Prefect's or the ledger's tables"
+    )
+    story.check(list(scan.in_buckets(s3_client(state), BUCKETS, secrets)) == [], "none is in an artifact in S3")
+    private = [
+        f"stack/{name}" for name in ("env", "secrets.json", "mlflow-auth.ini", "swift/etc", "swift/devices", "postgres")
+    ]
+    found = list(scan.in_files(folder, secrets, [*private, "home/cache"]))
+    story.check(found == [], f"none is in a workspace, report or log {found[:3] or ''}".rstrip())
 
 
 def take_down(folder: Path, line: Line | None, story: Story) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.ports import free_ports
-from infra.stack import down, up
+from infra.stack import down, parts, up
 from infra.state import State
 from tests.stack.deployed_line import Line, below, kill, make_source
 
@@ -61,8 +61,9 @@ def line(stack: State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lin
 
 
 @pytest.fixture
-def deployed(line: Line) -> Iterator[Line]:
-    """The line, which this process can ask as well; its worker ends with the test."""
+def deployed(line: Line, stack: State) -> Iterator[Line]:
+    """The line, which this process can ask as well; its worker ends with the test, and the stack's own does not run."""
+    next(part for part in parts(stack, SWIFT) if part.name == "worker").stop()
     before = dict(os.environ)
     os.environ.update(line.environment)
     yield line

@@ -18,6 +18,12 @@ MLFLOW = "/api/2.0/mlflow/experiments/search?max_results=1"
 STRANGERS = [None, (USER, "wrong"), ("admin", "password1234"), ("stranger", "wrong")]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def with_its_worker(stack: State) -> None:
+    """Other tests have workers of their own; here the stack is whole."""
+    up(stack.folder, swift_venv=SWIFT)
+
+
 def part(state: State, name: str) -> Part:
     return next(one for one in parts(state, SWIFT) if one.name == name)
 
