@@ -34,8 +34,9 @@ test: $(READY)  ## run the tests, in two processes
 acceptance: $(SERVERS)  ## from nothing to a rolled-back champion on real servers, as one readable log
 	@$(BIN)/python -m tests.stack.acceptance
 
-test-stack: $(SERVERS)  ## run the tests that need the real servers, on a stack of their own
+test-stack: $(SERVERS)  ## run the tests that need the real servers, on a stack of their own, and those that take long
 	@NEEDLEDROP_TEST_STACK=1 $(BIN)/python -m pytest -q tests/stack
+	@$(BIN)/python -m pytest -q -m stack --ignore tests/stack
 
 lint: $(READY)  ## ruff and mypy (strict on components/ and flows/)
 	@$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """No secret of the environment is written anywhere: files, databases, logs, what is printed."""
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -49,13 +50,20 @@ def test_the_scan_finds_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.stack  # a whole registration with its reports
-def test_registration_and_its_commands_write_no_secret(
-    secrets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_registration_gate_monitor_and_deployed_flows_write_no_secret(
+    secrets: dict[str, str],
+    prefect_server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     from dvc.repo import Repo
 
     from flows.cli import main
+    from flows.deployed import release as deployed
+    from flows.deployed.monitor import monitor as deployed_monitor
     from flows.environment import prepare
+    from flows.exits import Refusal
     from flows.graph import load_graph
     from flows.workspace import Workspace
     from tests.flows.results import write_results
@@ -79,9 +87,18 @@ def test_registration_and_its_commands_write_no_secret(
         ["lineage", "1"],
         ["card", "1"],
         ["status", "--json"],
+        ["gate", "1"],
         ["approve", "1", "--by", "Ada", "--reason", "x"],
+        ["monitor", "--no-retrain"],
     ):
         main(words)
+    for decision in (
+        lambda: deployed.approve.fn(1, "Ada", "x"),
+        lambda: deployed.promote.fn(1, "Ada"),
+        deployed_monitor.fn,
+    ):
+        with contextlib.suppress(Refusal):  # whatever they decide, they write it down
+            decision()
     said = capfd.readouterr()
     assert "version 1" in said.out
     assert MARK.decode() not in said.out + said.err

@@ -66,7 +66,15 @@ def deployed(line: Line, stack: State) -> Iterator[Line]:
     next(part for part in parts(stack, SWIFT) if part.name == "worker").stop()
     before = dict(os.environ)
     os.environ.update(line.environment)
-    yield line
+    import mlflow
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    # Both libraries may have been told of another server already, in this process.
+    mlflow.set_tracking_uri(line.environment["MLFLOW_TRACKING_URI"])
+    mlflow.set_registry_uri(line.environment["MLFLOW_TRACKING_URI"])
+    ours = {name: line.environment[name.name] for name in (PREFECT_API_URL, PREFECT_API_AUTH_STRING)}
+    with temporary_settings(ours):
+        yield line
     line.stop()
     os.environ.clear()
     os.environ.update(before)

@@ -95,13 +95,14 @@ def kill_once(
     """
     whom, later_s = draw.choice(WHOM), draw.uniform(0, LONGEST_S.get(moment, STAGE_S))
     worker, look = line.worker(), Look(line)
-    run = line.submit(RETRAIN, **parameters)
+    run, asked = line.submit(RETRAIN, **parameters), time.monotonic()
     while not look.reached(moment):
         line.worker()
-        state = line.state(run)
-        if state[0] in ("COMPLETED", "FAILED", "CRASHED"):
-            assert state[0] == "COMPLETED", f"{state}\n{line.said()}"
-            return None
+        if time.monotonic() > asked + 2:
+            asked, state = time.monotonic(), line.state(run)
+            if state[0] in ("COMPLETED", "FAILED", "CRASHED"):
+                assert state[0] == "COMPLETED", f"{state}\n{line.said()}"
+                return None
         time.sleep(0.05)
     if look.begun():
         look_after(line, fresh)
