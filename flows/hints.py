@@ -19,3 +19,14 @@ SIGNS: Final = {
 def hint(words: str) -> str | None:
     """Return the next step, or None where the words name nothing that is known."""
     return next((step for step, signs in SIGNS.items() if any(sign in words for sign in signs)), None)
+
+
+_AWAY = (
+    "Could not connect", "Connection refused", "Connection reset", "Connection aborted", "connection was closed", "timed out",
+    "timeout", "Max retries exceeded", "ServiceUnavailable", "Service Unavailable", "SlowDown", "InternalError",
+)  # fmt: skip
+
+
+def is_away(words: str) -> bool:
+    """Tell whether the words speak of a server that does not answer now, and not of something that is missing."""
+    return any(sign in words for sign in _AWAY)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from flows.drift.stored import FOLDER, Reference, read_reference
 from flows.exits import Refusal
+from flows.hints import is_away
 from flows.release.releases import Release
-from flows.tracking import MODEL, experiment_id
+from flows.tracking import MODEL, Unreachable, experiment_id
 from flows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def fetch_reference(release: Release, scratch: Path) -> Reference:
 
     Raises:
         Refusal: the run has none, or it cannot be read.
+        Unreachable: the artifact store does not answer.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -28,6 +30,10 @@ def fetch_reference(release: Release, scratch: Path) -> Reference:
     try:
         folder = mlflow.artifacts.download_artifacts(run_id=release.run_id, artifact_path=FOLDER, dst_path=str(scratch))
     except (MlflowException, OSError) as error:
+        if is_away(str(error)):
+            raise Unreachable(
+                f"the champion's artifacts cannot be read now: {' '.join(str(error).split())[-200:]}"
+            ) from error
         raise Refusal(
             f"the run of version {release.version}, the champion, has no {FOLDER} to compare with "
             f"({' '.join(str(error).split())[:120]}); promote a version that has one, or restore its artifacts"

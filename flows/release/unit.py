@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from components.indexing.catalogue import META, TABLE
 from flows.exits import Refusal
+from flows.hints import is_away
 from flows.lineage.pickles import refuse_pickles
 from flows.release.releases import Release
-from flows.tracking import MODEL
+from flows.tracking import MODEL, Unreachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -97,6 +98,7 @@ def stored(client: "MlflowClient", version: int) -> Iterator[Path]:
 
     Raises:
         ArtifactsGone: the version or its files are not there, or cannot be read.
+        Unreachable: the artifact store does not answer; what is stored there is not lost.
         Refusal: a pickle is among them.
     """
     import mlflow
@@ -108,10 +110,11 @@ def stored(client: "MlflowClient", version: int) -> Iterator[Path]:
             local = uri.startswith("file:") or "://" not in uri
             # MLflow turns what a store says into its own errors for some stores only.
             folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=None if local else scratch)
-        except MlflowException as error:
-            raise ArtifactsGone(f"version {version}: {' '.join(str(error).split())[:200]}; {_RESTORE}") from error
-        except OSError as error:
-            raise ArtifactsGone(f"version {version}: {error}; {_RESTORE}") from error
+        except (MlflowException, OSError) as error:
+            words = " ".join(str(error).split())
+            if is_away(words):
+                raise Unreachable(f"version {version}: the artifact store does not answer ({words[-200:]})") from error
+            raise ArtifactsGone(f"version {version}: {words[:200]}; {_RESTORE}") from error
         refuse_pickles(Path(folder))
         yield Path(folder)
 
