@@ -61,7 +61,7 @@ def _clear(dead: Iterable[Row[Any]]) -> None:
 
 
 def _tell_prefect(ids: list[str]) -> bool:
-    """Set the runs, and those inside them, to crashed; False where Prefect does not answer."""
+    """Set the runs, and those inside them at any depth, to crashed; False where Prefect does not answer."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
@@ -72,11 +72,14 @@ def _tell_prefect(ids: list[str]) -> bool:
     known = [UUID(run) for run in ids if _is_id(run)]
     try:
         with get_client(sync_client=True) as client:
-            found = (
+            level = (
                 client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=known))) if known else []
             )
-            inside = FlowRunFilterParentFlowRunId(any_=known)
-            found += client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=inside)) if known else []
+            found = list(level)
+            while level:  # a deployed run holds the retrain, and that the gate
+                inside = FlowRunFilterParentFlowRunId(any_=[run.id for run in level])
+                level = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=inside))
+                found += level
             for run in found:
                 if run.state is None or not run.state.is_final():
                     state: State[Any] = Crashed(

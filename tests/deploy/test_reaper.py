@@ -127,7 +127,7 @@ def test_how_runs_ended_and_which_was_last(workspace: Workspace) -> None:
         assert last_here(connection, other, "four", "needledrop-monitor") is None
 
 
-def test_prefect_is_told_of_the_run_and_of_the_one_inside_it(
+def test_prefect_is_told_of_the_run_and_of_those_inside_it(
     workspace: Workspace, prefect_server: str, killed: Any
 ) -> None:
     from prefect import flow
@@ -136,24 +136,28 @@ def test_prefect_is_told_of_the_run_and_of_the_one_inside_it(
     from prefect.runtime import flow_run
     from prefect.states import Running
 
-    @flow(name="inner")
-    def inner() -> str:
+    @flow(name="innermost")
+    def innermost() -> str:
         return str(flow_run.id)
 
+    @flow(name="inner")
+    def inner() -> list[str]:
+        return [str(flow_run.id), innermost()]
+
     @flow(name="outer")
-    def outer() -> tuple[str, str]:
-        return str(flow_run.id), inner()
+    def outer() -> list[str]:
+        return [str(flow_run.id), *inner()]
 
     ids = [UUID(run) for run in outer()]
     with get_client(sync_client=True) as client:
         inside = FlowRunFilterParentFlowRunId(any_=[ids[0]])
         assert [
             run.id for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=inside))
-        ] == ids[1:]
+        ] == ids[1:2]
         for one in ids:
             client.set_flow_run_state(one, Running(), force=True)
         killed(str(ids[0]))
         assert reap(Environment(), workspace) == [str(ids[0])], "without Prefect it is told later"
         reap(Environment.model_validate({"prefect_api_url": prefect_server}), workspace)
         states = [client.read_flow_run(one).state for one in ids]
-    assert [one.type.value for one in states if one is not None] == ["CRASHED", "CRASHED"]
+    assert [one.type.value for one in states if one is not None] == ["CRASHED"] * 3

@@ -65,7 +65,7 @@ def deployed(line: Line, stack: State) -> Iterator[Line]:
     """The line, which this process can ask as well; its worker ends with the test, and the stack's own does not run."""
     next(part for part in parts(stack, SWIFT) if part.name == "worker").stop()
     before = dict(os.environ)
-    os.environ.update(line.environment)
+    os.environ.update(line.environment | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
     import mlflow
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
