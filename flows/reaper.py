@@ -8,7 +8,7 @@ import contextlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -24,14 +24,22 @@ from flows.lock import Busy, hold
 from flows.processes import reap as kill_leftovers
 from flows.workspace import Workspace
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
 log = logging.getLogger(__name__)
 
 
-def reap(environment: Environment, workspace: Workspace) -> list[str]:
+def reap(environment: Environment, workspace: Workspace, idle_pool: str | None = None) -> list[str]:
     """Take dead runs for crashed; return their ids.
 
     Their leases are freed, the processes that they left on this machine are killed, and Prefect is told;
     where Prefect does not answer, the next reaper tells it.
+
+    Args:
+        environment: names the ledger and Prefect.
+        workspace: any of the line's.
+        idle_pool: a pool that has no living worker on this machine.
     """
     with transaction(environment, workspace) as connection:
         free_dead(connection)
@@ -46,7 +54,22 @@ def reap(environment: Environment, workspace: Workspace) -> list[str]:
     if untold and environment.prefect_api_url and _tell_prefect(untold):
         with transaction(environment, workspace) as connection:
             connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.run.in_(untold)).values(told=1))
-    return ids
+    return ids + (_lost(environment, workspace, idle_pool) if environment.prefect_api_url else [])
+
+
+def _lost(environment: Environment, workspace: Workspace, idle_pool: str | None) -> list[str]:
+    """Find the dead runs that the ledger knows nothing of, and tell Prefect; return their ids."""
+    from flows import lost
+
+    with transaction(environment, workspace) as connection:
+        living = {row.run for row in leases(connection)}
+    try:
+        with _prefect() as client:
+            ids = [str(run) for run in lost.find(client, living, idle_pool)]
+    except _unanswered() as error:
+        log.warning("Prefect was not asked for dead runs: %s", error)
+        return []
+    return ids if ids and _tell_prefect(ids) else []
 
 
 def _clear(dead: Iterable[Row[Any]]) -> None:
@@ -62,16 +85,13 @@ def _clear(dead: Iterable[Row[Any]]) -> None:
 
 def _tell_prefect(ids: list[str]) -> bool:
     """Set the runs, and those inside them at any depth, to crashed; False where Prefect does not answer."""
-    import httpx
-    from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
     from prefect.client.schemas.objects import State
-    from prefect.exceptions import PrefectException
     from prefect.states import Crashed
 
     known = [UUID(run) for run in ids if _is_id(run)]
     try:
-        with get_client(sync_client=True) as client:
+        with _prefect() as client:
             level = (
                 client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=known))) if known else []
             )
@@ -86,10 +106,23 @@ def _tell_prefect(ids: list[str]) -> bool:
                         message="Its process died without a word; the next run goes on from where it was."
                     )
                     client.set_flow_run_state(run.id, state, force=True)
-    except (httpx.HTTPError, PrefectException, OSError) as error:
+    except _unanswered() as error:
         log.warning("Prefect was not told of %d dead runs: %s", len(ids), error)
         return False
     return True
+
+
+def _prefect() -> "SyncPrefectClient":
+    from prefect.client.orchestration import get_client
+
+    return get_client(sync_client=True)
+
+
+def _unanswered() -> tuple[type[Exception], ...]:
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    return (httpx.HTTPError, PrefectException, OSError)
 
 
 def _is_id(run: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import TELEMETRY
+from flows.lost import worker_name
 from infra.health import ask, problem
 from infra.part import Part
 from infra.ports import HOST
@@ -102,7 +103,7 @@ def _worker_problem(state: State, part: Part) -> str | None:
         )
     except (OSError, ValueError) as error:
         return f"Prefect does not tell: {error}"
-    heard = [row["last_heartbeat_time"] for row in workers if row["name"] == _WORKER]
+    heard = [row["last_heartbeat_time"] for row in workers if row["name"] == worker_name(_WORKER)]
     if heard and datetime.fromisoformat(heard[0]).timestamp() >= process.create_time():
         return None
     return "Prefect has not heard of it yet"

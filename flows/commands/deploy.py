@@ -17,7 +17,7 @@ def add(command: AddCommand) -> None:
     deploy.add_argument("--jitter", type=_seconds, metavar="SECONDS", help="another jitter for retrain (0: none)")
     worker = command("worker", "clear up after dead runs, then run what the work pool has, until Ctrl-C", _worker)
     worker.add_argument("--pool", default="needledrop-cpu", metavar="NAME", help="work pool (default needledrop-cpu)")
-    worker.add_argument("--name", metavar="NAME", help="what Prefect's page calls it")
+    worker.add_argument("--name", metavar="NAME", help="what Prefect's page calls it, before @ and the machine's name")
 
 
 def _seconds(text: str) -> int:
@@ -52,6 +52,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     from flows.checkout import shared
     from flows.deploy import ensure_pool
     from flows.environment import read_environment
+    from flows.lost import alone, worker_name
     from flows.reaper import reap
 
     # Where nothing else is said, runs clone this project, and beside its other state.
@@ -59,10 +60,12 @@ def _worker(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("NEEDLEDROP_CHECKOUTS", str(workspace.state / "checkouts"))
     environment = shared(read_environment())
     ensure_pool(environment, arguments.pool)
-    for run in reap(environment, workspace):
+    assert environment.checkouts is not None  # noqa: S101 - `shared` has seen to it
+    idle = arguments.pool if alone(environment.checkouts, arguments.pool) else None
+    for run in reap(environment, workspace, idle):
         print(f"run {run} had died: marked crashed, its leases are free", flush=True)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", arguments.pool]
-    command += ["--name", arguments.name] if arguments.name else []
+    command += ["--name", worker_name(arguments.name)]
     # A shell that starts us in the background ignores SIGINT for all it starts; Prefect's worker stops by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.execv(command[0], command)  # noqa: S606 - signals go to Prefect's worker itself
