@@ -65,6 +65,8 @@ def prefect(state: State) -> Part:
         "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{state.secrets['prefect']}",
         # Its pages ask port 4200, whatever port it has, unless they are told.
         "PREFECT_UI_API_URL": f"{state.prefect_url}/api",
+        # In memory, as by default, its restart would end every run of a deployment that has a limit.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(state.ports.prefect)]

@@ -3,8 +3,6 @@
 import re
 from typing import Any
 
-import yaml
-
 from tests.stack.deployed_line import Line
 
 BEFORE, BETWEEN, REGISTRATION, GATE, END = "before the stages", "between stages", "registration", "gate", "end"
@@ -13,20 +11,17 @@ _OPENING = re.compile(r"run (\d{8}-\d{6}-\w+): \d+ stages")
 
 
 def stages(line: Line) -> list[str]:
-    """The stages in the order of dvc.yaml, items of a `foreach` each for itself."""
-    tree = yaml.safe_load((line.source / "dvc.yaml").read_text())["stages"]
-    return [
-        name
-        for stage, body in tree.items()
-        for name in ([f"{stage}@{key}" for key in body["foreach"]] if "foreach" in body else [stage])
-    ]
+    """The stages, each after those that it needs."""
+    from flows.graph import load_graph
+
+    return [stage.name for stage in load_graph(line.source).stages]
 
 
 class Look:
     """Follows the next run that begins in the workspace of the line."""
 
-    def __init__(self, line: Line) -> None:
-        self._line, self._order = line, [BEFORE, *stages(line), REGISTRATION, GATE, END]
+    def __init__(self, line: Line, order: list[str]) -> None:
+        self._line, self._order = line, [BEFORE, *order, REGISTRATION, GATE, END]
         self._known = {record["id"] for record in line.inner_runs()}
 
     def record(self) -> dict[str, Any] | None:
@@ -56,12 +51,12 @@ class Look:
 
     def reached(self, moment: str) -> bool:
         """Whether the run is there, or past it."""
-        now, record = self.now(), self.record()
-        ended = {stage["name"] for stage in record["stages"]} if record else set()
         if moment == BEFORE:
             return bool(self._line.engines())
-        later = self._order[self._order.index(moment) + 1 :]
-        return moment in now or moment in ended or (now[0] in (REGISTRATION, GATE, END) and now[0] in later)
+        now, record = self.now(), self.record()
+        ended = {stage["name"] for stage in record["stages"]} if record else set()
+        past = all(self._order.index(one) > self._order.index(moment) for one in now if one != BETWEEN)
+        return moment in now or moment in ended or (now != [BETWEEN] and past)
 
     def _said(self, record: dict[str, Any] | None) -> str | None:
         """What the run has said since its opening."""

@@ -55,7 +55,8 @@ def test_killed_at_random_moments_it_loses_doubles_and_leaves_nothing(
     deployed: Line, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     line, draw = deployed, random.Random(SEED)
-    moments = [BEFORE, *stages(line), REGISTRATION, REGISTRATION, GATE]
+    order = stages(line)
+    moments = [BEFORE, *order, REGISTRATION, REGISTRATION, GATE]
     before, kills, pipelines = standing(line), list[Kill](), 0
     print(f"\n{KILLS} kills, seed {SEED}, of commit {git_head(line.source)[:12]}")
     print(f"{'':>3}  {'moment':<22} {'s into it':>9}  {'killed':<24} left  found afterwards", flush=True)
@@ -66,7 +67,7 @@ def test_killed_at_random_moments_it_loses_doubles_and_leaves_nothing(
         with undisturbed(line, overrides, tmp_path_factory.mktemp("undisturbed") / "source") as lock:
             fresh: list[Kill] = []
             for number in drawn:
-                if done := kill_once(line, moments[number], draw, parameters, fresh, len(kills) + 1):
+                if done := kill_once(line, order, moments[number], draw, parameters, fresh, len(kills) + 1):
                     kills.append(done)
                     fresh.append(done)
             state = line.wait(line.submit(RETRAIN, **parameters))
@@ -76,25 +77,31 @@ def test_killed_at_random_moments_it_loses_doubles_and_leaves_nothing(
             assert differences(made, lock()) == [], "lost or changed"
         pipelines += 1
         check_versions(line, before, pipelines)
+        line.stop()
+        check_nothing_is_left(line, kills)
         print(f"     the next run ended well, its dvc.lock is that of an undisturbed run ({len(made['stages'])} stages)", flush=True)  # fmt: skip
-    line.stop()
-    check_nothing_is_left(line, kills)
     summary(kills, pipelines)
     assert [one.found for one in kills if one.found] == []
     if len(moments) <= KILLS:
-        missed = {*moments} - {one.moment for one in kills} - {name for name in moments if "@" in name}
+        missed = {*moments} - {one.where for one in kills} - {name for name in moments if "@" in name}
         assert not missed, f"no kill came to {missed}"
 
 
 def kill_once(
-    line: Line, moment: str, draw: random.Random, parameters: dict[str, Any], fresh: list[Kill], number: int
+    line: Line,
+    order: list[str],
+    moment: str,
+    draw: random.Random,
+    parameters: dict[str, Any],
+    fresh: list[Kill],
+    number: int,
 ) -> Kill | None:
     """Start a run, wait for a moment, then a random while, and kill; None where the run ended before.
 
     The kills in `fresh` came before: once this run is at work, nothing may be left of them.
     """
     whom, later_s = draw.choice(WHOM), draw.uniform(0, LONGEST_S.get(moment, STAGE_S))
-    worker, look = line.worker(), Look(line)
+    worker, look = line.worker(), Look(line, order)
     run, asked = line.submit(RETRAIN, **parameters), time.monotonic()
     while not look.reached(moment):
         line.worker()
@@ -118,7 +125,7 @@ def kill_once(
     kill(engines + {"the run": [], "the run and the worker": [worker], "everything": [worker, *others]}[whom])
     left = [process for process in of_run if lives(process)]
     line.worker()
-    return Kill(number, run, moment, moment if moment in now else f"after {moment}", seconds, whom, left)
+    return Kill(number, run, moment, moment if moment in now else now[0], seconds, whom, left)
 
 
 def look_after(line: Line, fresh: list[Kill]) -> None:

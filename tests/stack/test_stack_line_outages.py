@@ -8,7 +8,7 @@ import pytest
 from infra.state import State
 from tests.stack.commands import away
 from tests.stack.deployed_line import Line
-from tests.stack.moments import GATE, REGISTRATION, Look
+from tests.stack.moments import GATE, REGISTRATION, Look, stages
 from tests.stack.test_kills import check_nothing_is_left, check_versions, standing
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(5400)]
@@ -29,13 +29,18 @@ OUTAGES = [
 ]
 
 
-def test_each_server_is_away_while_a_retrain_runs(deployed: Line, stack: State) -> None:
+def test_each_server_is_away_while_a_retrain_runs(
+    deployed: Line, stack: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a worker has it by itself: one that asks more often gives up sooner, and ends its runs.
+    monkeypatch.setitem(deployed.environment, "PREFECT_WORKER_QUERY_SECONDS", "10")
     line, before, waiting, pipelines, failed = deployed, standing(deployed), list(OUTAGES), 0, False
+    order = stages(line)
     print(f"\neach away for {AWAY_S:g} s in mid-run")
     while waiting or failed:
         parameters = {"overrides": {"corpus.seed": 200 + pipelines}, "reason": "outage test", "force": True}
         line.worker()
-        look, run = Look(line), line.submit(RETRAIN, **parameters)
+        look, run = Look(line, order), line.submit(RETRAIN, **parameters)
         asked, state = time.monotonic(), line.state(run)
         while state[0] not in ("COMPLETED", "FAILED", "CRASHED"):
             if waiting and look.reached(waiting[0][0]):
