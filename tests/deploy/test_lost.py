@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
+
+import pytest
+from prefect.client.schemas.objects import State
 
 from flows import lost
 from flows.deploy import deploy
@@ -18,47 +22,47 @@ ROOT = Path(__file__).parents[2]
 POOL = "needledrop-cpu"
 
 
-def test_a_run_without_a_process_is_dead_where_all_workers_are_here(prefect_server: str, tmp_path: Path) -> None:
+def test_a_run_without_a_process_is_dead_where_all_workers_are_here(
+    prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Pending, Running
 
     environment = Environment.model_validate({"prefect_api_url": prefect_server})
     deploy(environment, read_deployments(ROOT))
-    now = datetime.now(UTC)
     with get_client(sync_client=True) as client:
         release = client.read_deployment_by_name("needledrop-promote/promote")
 
-        def begun(ago_s: float, state: type | object = Pending) -> UUID:
-            parameters = {"version": 1, "by": "Ada"}
-            run = client.create_flow_run_from_deployment(release.id, parameters=parameters)
-            made = state(timestamp=now - timedelta(seconds=ago_s))  # type: ignore[operator]
-            client.set_flow_run_state(run.id, made, force=True)
+        def begun(state: State[Any]) -> UUID:
+            run = client.create_flow_run_from_deployment(release.id, parameters={"version": 1, "by": "Ada"})
+            client.set_flow_run_state(run.id, state, force=True)
             return run.id
 
         client.send_worker_heartbeat(POOL, lost.worker_name(None), heartbeat_interval_seconds=30)
-        fresh, old, running, known = begun(5), begun(90), begun(90, Running), begun(90)
-        assert set(lost.find(client, {str(known)})) == {old, running}
-        assert set(lost.find(client, {str(known)}, POOL)) == {fresh, old, running}, (
-            "no worker could be about to start it"
-        )
+        starting, running, known = begun(Pending()), begun(Running()), begun(Running())
+        living = {str(known)}
+        assert lost.find(client, living) == [], "a worker may be about to start them"
+        assert set(lost.find(client, living, POOL)) == {starting, running}, "there is no worker that could"
+        monkeypatch.setattr(lost, "_STARTING", timedelta(0))
+        assert set(lost.find(client, living)) == {starting, running}, "it would have started them by now"
 
         alive = subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(300)", "prefect.engine"],
-            env=os.environ | {"PREFECT__FLOW_RUN_ID": str(old)},
+            env=os.environ | {"PREFECT__FLOW_RUN_ID": str(starting)},
         )
         try:
-            assert set(lost.find(client, {str(known)}, POOL)) == {fresh, running}
+            assert lost.find(client, living, POOL) == [running]
         finally:
             alive.kill()
             alive.wait()
 
         client.send_worker_heartbeat(POOL, "worker@elsewhere", heartbeat_interval_seconds=30)
-        silent = begun(700)
-        assert lost.find(client, set(), POOL) == [silent], "the others may be at work elsewhere"
-        assert reap(environment, Workspace(tmp_path), POOL) == [str(silent)]
-        state = client.read_flow_run(silent).state
-        assert state is not None and state.type.value == "CRASHED"
-        for run in (fresh, old, running, known, silent):
+        assert lost.find(client, living, POOL) == [], "the other one may be at work on them"
+        monkeypatch.setattr(lost, "_SILENT", timedelta(0))
+        assert set(reap(environment, Workspace(tmp_path))) == {str(starting), str(running), str(known)}
+        states = [client.read_flow_run(run).state for run in (starting, running, known)]
+        assert [state.type.value for state in states if state is not None] == ["CRASHED"] * 3
+        for run in (starting, running, known):
             client.delete_flow_run(run)
 
 
