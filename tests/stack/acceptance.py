@@ -38,7 +38,7 @@ HOOK = "webhook-secret-4711"
 ZONE = "Europe/Berlin"  # of the schedule in prefect.yaml
 LINEAR = {"kind": "cca", "directions": 32, "share": 0.7}
 SECTIONS = SMALL | {
-    "encoder": {"linear": None},  # the first champion is the paper's plain form; a better one follows
+    "encoder": {"linear": {"kind": "none"}},  # the first champion is the paper's plain form; a better one follows
     "corpus": {"clips": 200, "seed_clips": 60, "clip_s": 4.0},
     "training": {"steps": 80, "warmup_steps": 10, "validate_every": 40, "batch": 64},
 }
