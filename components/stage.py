@@ -18,6 +18,7 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 
 T = TypeVar("T")
+_cleared: set[Path] = set()  # folders in which this process has looked for leftovers
 
 
 def arguments(doc: str | None, *names: str, choices: dict[str, tuple[str, ...]] | None = None) -> argparse.Namespace:
@@ -63,8 +64,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never half of one, also after a kill or a full disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _part(path)
     try:
         yield part
         with part.open("rb") as handle:
@@ -77,8 +77,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it takes ``path``'s place on success."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _part(path)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
@@ -88,6 +87,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _part(path: Path) -> Path:
+    """Return the temporary path beside ``path``; what killed processes have left in that folder is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _cleared:  # once for each folder: it may hold very many files
+        _cleared.add(path.parent)
+        for left in path.parent.glob(".*.part"):
+            process = left.name.removesuffix(".part").rpartition(".")[2]
+            if process.isdecimal() and not _lives(int(process)):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

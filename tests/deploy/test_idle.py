@@ -9,6 +9,7 @@ from flows.deploy import deploy
 from flows.deployed.entries import read_deployments
 from flows.environment import Environment
 from flows.exits import Refusal
+from flows.lost import worker_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +38,7 @@ def test_switched_off_paused_and_without_a_worker(prefect_server: str) -> None:
         assert any("no worker polls needledrop-cpu, so 1 late run wait" in words for words in idle.look(environment))
         client.delete_flow_run(run.id)
 
-        client.send_worker_heartbeat("needledrop-cpu", "a machine", heartbeat_interval_seconds=30)
+        client.send_worker_heartbeat("needledrop-cpu", worker_name(None), heartbeat_interval_seconds=30)
         assert not any("needledrop-cpu" in words for words in idle.look(environment))
         client.pause_deployment(retrain.id)
         assert any(words.startswith("retrain is paused, so no schedule starts it") for words in idle.look(environment))
