@@ -35,7 +35,7 @@ try:
         end = time.monotonic() + float(work_s)
         while time.monotonic() < end:
             time.sleep(0.02)
-            print("works", flush=True)
+            print("works\\n", end="", flush=True)  # in one write: the loss of the lease may come at any moment
     print("done", flush=True)
 except Leased as error:
     print(f"busy: {error}", flush=True)
