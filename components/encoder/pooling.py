@@ -48,7 +48,7 @@ class AttentionPooling(Pooling):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.score = nn.Linear(width, 1)
+        self.score = nn.Linear(width, 1, bias=False)  # the softmax would take a bias away again
 
     def forward(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.score(x).masked_fill(~seen[:, :, None], float("-inf")).softmax(dim=1)  # (B, S, 1)
