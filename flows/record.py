@@ -216,7 +216,8 @@ def git_state(root: Path) -> tuple[str, str]:
 
 def environment_text() -> str:
     """Every installed package with its version, as pip would list them."""
-    found = {f"{item.metadata['Name']}=={item.version}" for item in distributions() if item.metadata["Name"]}
+    known = [item.metadata for item in distributions()]  # a file is read and parsed whenever this is asked for
+    found = {f"{about['Name']}=={about['Version']}" for about in known if about["Name"]}
     return "\n".join(sorted(found, key=str.lower)) + "\n"
 
 
