@@ -1,4 +1,4 @@
-"""Order: whole pipelines first, so that a second worker has everything else to do meanwhile; one Prefect server.
+"""Order: what takes longest first, so that short files are left to end both workers together; one Prefect server.
 
 Two workers share two cores: where nothing else is said, a library gets one thread, also in the processes
 that tests start. More would wait for each other.
@@ -12,11 +12,13 @@ import pytest
 
 from flows.workspace import Workspace
 
+LONGEST = ("tests/pipeline/", "tests/training/", "tests/flows/")
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: "tests/pipeline/" not in item.nodeid)
+    items.sort(key=lambda item: next((at for at, folder in enumerate(LONGEST) if folder in item.nodeid), len(LONGEST)))
 
 
 @pytest.fixture

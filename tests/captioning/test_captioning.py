@@ -1,8 +1,6 @@
 """Captions: true to the tags, varied, the same whatever came before."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import tables
+from components.captioning.__main__ import main
 from components.captioning.captioner import NO_TAGS_TEXT, Caption, Sources, Tagged, build_captioner, read_tags
 from components.captioning.data2text import TEMPLATES, Data2Text
 from components.captioning.params import CaptioningParams, TagsParams
@@ -195,7 +194,9 @@ def test_wrong_params_are_named(section: dict[str, object], said: str) -> None:
         parse_section(CaptioningParams, "captioning", {"captioning": section})
 
 
-def test_the_command_writes_the_table(tmp_path: Path) -> None:
+def test_the_command_writes_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     numbers = {
         "bytes": 1,
         "width": 1,
@@ -221,15 +222,13 @@ def test_the_command_writes_the_table(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     section = {"kind": "data2text", "seed": 1, "max_tags": 3, "synonyms": 0.6, "quality": QUALITY}
     (tmp_path / "params.yaml").write_text(json.dumps({"captioning": section}))
-    command = [sys.executable, "-m", "components.captioning", "--taxonomy", str(root / "components" / "taxonomy.yaml")]
+    words = ["captioning", "--taxonomy", str(root / "components" / "taxonomy.yaml"), "--quality", "quality"]
     for name in ("manifest", "tags", "annotated", "captions", "completions", "quarantine"):
-        command += [f"--{name}", f"{name}.parquet"]
-    done = subprocess.run(
-        [*command, "--quality", "quality"], capture_output=True, text=True, cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(root)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    quality, rows_line = done.stdout.splitlines()[-2:]
+        words += [f"--{name}", f"{name}.parquet"]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.chdir(tmp_path)
+    main()
+    quality, rows_line = capsys.readouterr().out.splitlines()[-2:]
     assert rows_line == "captioning: 2 rows, 2 computed, 0 kept, 0 dropped, 0 quarantined (1 no_tags, 1 ok)"
     assert "yield 100.0%" in quality and "of 1" in quality
     rows = tables.read_rows(tmp_path / "captions.parquet", tables.CAPTIONS)
