@@ -26,7 +26,8 @@ def settle(device: str, threads: int, key: str) -> "torch.device":
     if device == "cuda" and not gpu:
         raise ValueError(f"params.yaml: {key}: no GPU is visible here; use auto or cpu")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As `use_deterministic_algorithms` does, which besides imports the compiler: as long as torch itself takes.
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda" if gpu else "cpu")
 

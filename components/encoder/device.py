@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -17,10 +18,17 @@ def settle(threads: int) -> torch.device:
     # cuBLAS reads this when it starts; without it deterministic kernels are refused on a GPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # As `use_deterministic_algorithms` does, which besides imports the compiler: as long as torch itself takes.
+    torch.set_deterministic_debug_mode("error")
     # Costs time in every allocation, and nothing here reads what it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compile_model(model: nn.Module) -> Any:
+    """Return the model compiled; whether kernels must be deterministic, the compiler is told here."""
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
+    return torch.compile(model)
 
 
 def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from components.encoder.device import Precision, autocast
+from components.encoder.device import Precision, autocast, compile_model
 from components.encoder.model import Batch, TrimodalModel
 from components.encoder.pairs import Identities, Pair, Term
 
@@ -27,7 +27,7 @@ class Step(nn.Module):
         super().__init__()
         self.model, self.device, self.precision = model, device, precision
         # Not a submodule: its parameters are the model's, and a name of their own would double them.
-        self._embed: tuple[Callable[[Batch], Pairs]] = (torch.compile(model) if compiled else model,)
+        self._embed: tuple[Callable[[Batch], Pairs]] = (compile_model(model) if compiled else model,)
 
     def embed(self, batch: Batch) -> Pairs:
         """Return the pairs of a batch or of a part of it."""
