@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL: dict[str, dict[str, Any]] = {
-    "corpus": {"clips": 32, "seed_clips": 36, "clip_s": 4.0},
+    "corpus": {"clips": 30, "seed_clips": 32, "clip_s": 4.0},
     "ingest": {
         "splits": {"seed": 7, "train": 0.5, "val": 0.2, "test": 0.3, "min_train": 8, "min_val": 3, "min_test": 4}
     },

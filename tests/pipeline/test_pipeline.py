@@ -60,7 +60,7 @@ def test_a_retrain_with_nothing_to_do_skips_all_and_registers_nothing(retrained:
 def test_new_clips_cost_their_own_rows_only_and_give_the_bytes_of_a_run_from_scratch(
     reproduced: Project, make_project: Callable[[str], Project]
 ) -> None:
-    more = {"corpus": {"clips": 34}}
+    more = {"corpus": {"clips": 32}}
     reproduced.params(**more)
     said = reproduced.run("dvc", "repro", "features@video", "features@text").stdout
     scratch = make_project("scratch")
