@@ -11,7 +11,7 @@ from components.features.params import MusicParams
 from components.features.rhythm import ONSET_DIMS, ONSET_GROUPS, onset_statistics, onsets, tempo_profile
 from components.features.segments import segment_masks, segment_starts
 from components.features.source import Source
-from components.features.spectrum import log_mel, one_thread, power_spectrum
+from components.features.spectrum import empty_power, log_mel, one_thread, power_spectrum
 from components.features.timbre import MODULATION_DIMS, SHAPE_DIMS, mel_dims, mel_statistics, modulation, shape
 
 _HARMONY_WINDOW_S = 0.256  # long enough to part semitones from about 65 Hz up
@@ -42,8 +42,9 @@ def describe_sound(
     rate = params.sample_rate_hz
     # The last segment is whole even where the sound ends a few samples early.
     samples = np.pad(samples, (0, max(0, round((starts_s[-1] + segment_s) * rate) - len(samples))))
-    mel_db, power = log_mel(samples, rate, params.window, params.hop, params.mel_bands)
-    mel_db = np.ascontiguousarray(mel_db)  # statistics follow a band over time
+    power = empty_power(samples, params.window, params.hop)
+    mel_db = log_mel(samples, rate, params.window, params.hop, params.mel_bands, power)
+    mel_db, power = np.ascontiguousarray(mel_db), power.T  # statistics follow a band over time
     masks = segment_masks(np.arange(power.shape[1]) * params.hop / rate, starts_s, segment_s)
     frame_hz = rate / params.hop
     strength = onsets(mel_db)

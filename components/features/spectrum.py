@@ -27,44 +27,64 @@ def power_spectrum(samples: NDArray[np.floating], window: int, hop: int) -> torc
     """
     import torch
 
-    power = np.empty((len(samples) // hop + 1, window // 2 + 1), samples.dtype)
-    for _ in _filled(power, samples, window, hop):
+    power = empty_power(samples, window, hop)
+    for _ in _parts(samples, window, hop, power):
         pass
     return torch.from_numpy(power).T
 
 
+def empty_power(samples: NDArray[np.floating], window: int, hop: int) -> NDArray[np.floating]:
+    """Return (T, window // 2 + 1), to be filled with power."""
+    return np.empty((len(samples) // hop + 1, window // 2 + 1), samples.dtype)
+
+
 def log_mel(
-    samples: NDArray[np.floating], sample_rate_hz: int, window: int, hop: int, bands: int
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return (bands, T) decibels in mel bands, at least ``FLOOR_DB``, and the ``power_spectrum`` they are made of.
+    samples: NDArray[np.floating],
+    sample_rate_hz: int,
+    window: int,
+    hop: int,
+    bands: int,
+    power: NDArray[np.floating] | None = None,
+) -> NDArray[np.floating]:
+    """Return (bands, T) decibels of the power spectrum in mel bands, at least ``FLOOR_DB``.
 
     The bands are computed from each part of the spectrum while it is still in the cache. In memory a frame's
     numbers lie together.
+
+    Args:
+        samples: (N,), in the precision to compute in.
+        sample_rate_hz: of ``samples``.
+        window: as in ``power_spectrum``.
+        hop: as in ``power_spectrum``.
+        bands: how many.
+        power: of ``empty_power``, filled on the way, for those who want the spectrum too.
     """
-    power = np.empty((len(samples) // hop + 1, window // 2 + 1), samples.dtype)
-    mel = np.empty((len(power), bands), samples.dtype)
+    mel = np.empty((len(samples) // hop + 1, bands), samples.dtype)
     groups = _band_groups(sample_rate_hz, window, bands, samples.dtype)
-    for frames in _filled(power, samples, window, hop):
-        part, banded = power[frames], mel[frames]
+    for frames, part in _parts(samples, window, hop, power):
+        banded = mel[frames]
         for some, bins, weights in groups:
             np.matmul(part[:, bins], weights, out=banded[:, some])
-    return decibels(mel).T, power.T
+    return decibels(mel).T
 
 
-def _filled(power: NDArray[np.floating], samples: NDArray[np.floating], window: int, hop: int) -> Iterator[slice]:
-    """Fill ``power`` (T, window // 2 + 1) a few frames at a time; yield which are done.
+def _parts(
+    samples: NDArray[np.floating], window: int, hop: int, power: NDArray[np.floating] | None
+) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+    """Yield frames and their power, which lies in ``power`` (T, window // 2 + 1), or is overwritten by the next.
 
-    Everything in between stays in the same memory: what is not written to memory is not read from it either.
+    Everything else stays in the same memory: what is not written to memory is not read from it either.
     """
     import torch
 
     x = torch.from_numpy(np.ascontiguousarray(samples))
     hann = _hann(window, x.dtype)
-    both = np.ones(2, power.dtype)
-    size = max(1, _SAMPLES // window)
+    both = np.ones(2, samples.dtype)
+    total, size = len(samples) // hop + 1, max(1, _SAMPLES // window)
     windowed = x.new_empty(size, window)
-    for first in range(0, len(power), size):
-        frames = slice(first, min(first + size, len(power)))
+    passing = np.empty((size, window // 2 + 1), samples.dtype)
+    for first in range(0, total, size):
+        frames = slice(first, min(first + size, total))
         count = frames.stop - first
         start = first * hop - window // 2
         stop = start + (count - 1) * hop + window
@@ -74,13 +94,14 @@ def _filled(power: NDArray[np.floating], samples: NDArray[np.floating], window: 
         inside = windowed[:count]
         torch.mul(heard.unfold(0, window, hop), hann, out=inside)
         # Without out=, which makes the same tensor and then copies it.
-        parts = torch.fft.rfft(inside).numpy().view(power.dtype)  # (count, 2 (window // 2 + 1)): real, imaginary, ...
+        parts = torch.fft.rfft(inside).numpy().view(samples.dtype)  # (count, 2 (window // 2 + 1)): real, imaginary, ...
         np.square(parts, out=parts)
         # Pairs are summed by a product, several frames to a call: adding every second number takes twice as long.
         calls = count // math.gcd(count, 8)
-        np.matmul(parts.reshape(calls, -1, 2), both, out=power[frames].reshape(calls, -1))
+        part = passing[:count] if power is None else power[frames]
+        np.matmul(parts.reshape(calls, -1, 2), both, out=part.reshape(calls, -1))
         del parts  # for the next ones to lie where these did
-        yield frames
+        yield frames, part
 
 
 @lru_cache(maxsize=8)

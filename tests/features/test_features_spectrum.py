@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.features.spectrum import one_thread, power_spectrum
+from components.features.spectrum import empty_power, log_mel, mel_filters, one_thread, power_spectrum
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -18,3 +18,18 @@ def test_power_is_the_squared_short_time_transform(dtype: type, window: int, hop
         power = power_spectrum(sound, window, hop)
     assert power.dtype == hann.dtype
     assert torch.equal(power, whole.real.square() + whole.imag.square())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("window", "bands"), [(1024, 40), (4096, 128), (256, 64), (1024, 1)])
+@pytest.mark.parametrize("samples", [1, 500, 16_000 * 9 + 7])
+def test_log_mel_is_that_of_the_whole_product(dtype: type, window: int, bands: int, samples: int) -> None:
+    sound = np.random.default_rng(samples).standard_normal(samples).astype(dtype)
+    power = empty_power(sound, window, 256)
+    with one_thread():
+        mel_db = log_mel(sound, 16_000, window, 256, bands)
+        assert np.array_equal(mel_db, log_mel(sound, 16_000, window, 256, bands, power))
+        assert np.array_equal(power.T, power_spectrum(sound, window, 256).numpy())
+    mel = mel_filters(16_000, window, bands).astype(np.float64) @ power.T.astype(np.float64)
+    assert mel_db.dtype == dtype
+    np.testing.assert_allclose(mel_db, 10 * np.log10(np.maximum(mel, 1e-10)), atol=3e-5)
