@@ -93,6 +93,7 @@ def _create_database(workspace: Workspace) -> None:
 def answering(uri: str) -> Iterator[None]:
     """Turn MLflow's and the network's errors into one line that names the server."""
     import requests
+    from boto3.exceptions import Boto3Error  # of uploads; no kin of the other two
     from botocore.exceptions import BotoCoreError, ClientError  # artifacts may lie in S3
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -101,7 +102,7 @@ def answering(uri: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (BotoCoreError, ClientError) as error:
+    except (Boto3Error, BotoCoreError, ClientError) as error:
         raise Unreachable(f"the artifact store of MLflow at {redact(uri)}: {_short(error)}") from error
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
         raise Unreachable(f"MLflow at {redact(uri)}: {_short(error)}") from error
