@@ -27,7 +27,7 @@ from tests.stack.moments import BEFORE, GATE, REGISTRATION, Look, stages
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(5400)]
 
-KILLS = int(os.environ.get("NEEDLEDROP_KILLS", "4"))
+KILLS = int(os.environ.get("NEEDLEDROP_KILLS", "3"))
 SEED = int(os.environ.get("NEEDLEDROP_KILLS_SEED", "7"))
 RETRAIN = "needledrop-retrain/retrain"
 WHOM = ("the run", "the run and the worker", "everything")

@@ -21,7 +21,7 @@ from tests.stack.shared_project import checksums, clone, make_project
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 
-AWAY_S = float(os.environ.get("NEEDLEDROP_OUTAGE_S", "6"))
+AWAY_S = float(os.environ.get("NEEDLEDROP_OUTAGE_S", "4"))
 S3 = ("s3", "s3-object", "s3-container")
 
 # Writes one metric per step and tells each that was accepted.
