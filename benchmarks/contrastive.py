@@ -176,6 +176,9 @@ def main() -> None:
         args.batch, args.rounds = 4096, 2
     print(f"batch {args.batch:,} x {args.dims}, float32, {args.device}, {args.threads} threads, "
           f"blocks of {args.stream_rows} rows")  # fmt: skip
+    from components.encoder.threads import wait_quietly
+
+    wait_quietly()  # as the training command does; the processes inherit it
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
         for _ in range(args.rounds):

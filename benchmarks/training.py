@@ -173,6 +173,9 @@ def main() -> None:
 
     import tempfile
 
+    from components.encoder.threads import wait_quietly
+
+    wait_quietly()  # as the training command does; threads that spin would count as CPU seconds
     with tempfile.TemporaryDirectory() as folder:
         sys.exit(0 if measure(args, Path(folder)) else 1)
 

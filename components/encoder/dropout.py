@@ -20,7 +20,9 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
         return F.dropout(x, probability)
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     bytes_ = words.view(torch.uint8)[: x.numel()].view(x.shape)
-    return x * (bytes_ >= dropped).to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+    # Compared straight into floats: by way of a mask of bools it takes a third longer.
+    kept = torch.ge(bytes_, dropped, out=torch.empty_like(x, requires_grad=False))
+    return x * kept.mul_(LEVELS / (LEVELS - dropped))
 
 
 class Dropout(nn.Module):
