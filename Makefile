@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help retrain test test-stack acceptance lint format ui stack stack-down bench clean
+.PHONY: help retrain test test-gpu test-stack acceptance lint format ui stack stack-down bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ retrain: $(READY)  ## run the whole pipeline on the corpus of params.yaml and re
 
 test: $(READY)  ## run the tests, in two processes
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+test-gpu: $(READY)  ## run the tests that need a GPU
+	@NEEDLEDROP_TEST_GPU=1 $(BIN)/python -m pytest -q tests/gpu
 
 acceptance: $(SERVERS)  ## from nothing to a rolled-back champion on real servers, as one readable log
 	@$(BIN)/python -m tests.stack.acceptance

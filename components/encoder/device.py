@@ -25,10 +25,16 @@ def settle(threads: int) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def compile_model(model: nn.Module) -> Any:
-    """Return the model compiled; whether kernels must be deterministic, the compiler is told here."""
+def compile_model(model: nn.Module, recorded: bool = False) -> Any:
+    """Return the model compiled; whether kernels must be deterministic, the compiler is told here.
+
+    Args:
+        model: what to compile.
+        recorded: play the kernels of a pass from a recording (a CUDA graph), which spares their launches. Outputs
+            then lie where those of the next pass will, so that only one pass can be in use at a time.
+    """
     torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
-    return torch.compile(model)
+    return torch.compile(model, mode="reduce-overhead" if recorded else "default")
 
 
 def autocast(device: torch.device, precision: Precision = "auto") -> AbstractContextManager[Any]:

@@ -3,8 +3,8 @@
 Each process scores its own queries against the targets of all processes, so the processes' blocks
 of rows make up the one global score matrix, each cell once.
 
-Shapes: b samples of this process, B samples of all processes (both without those that lack a side),
-E embedding dims.
+Shapes: b samples of this process, B samples of all processes (both without those that lack a side, or,
+with ``fixed_shapes``, all), E embedding dims.
 """
 
 import math
@@ -24,28 +24,39 @@ from components.encoder.pairs import Identities, Pair, Term
 
 
 class Scored(NamedTuple):
-    """One term's samples that have both sides.
+    """One term's samples.
 
     Attributes:
         query: (b, E) of this process.
         targets: (B, E) of all processes.
         own: the columns of this process's b samples.
         negatives: of the queries among the targets.
+        counted: (b,) True where a sample has both sides.
     """
 
     query: Tensor
     targets: Tensor
     own: slice
     negatives: Negatives
+    counted: Tensor
 
 
 class Objective(nn.Module):
-    """A weighted sum of terms with one learnt temperature, kept as the logarithm of its inverse."""
+    """A weighted sum of terms with one learnt temperature, kept as the logarithm of its inverse.
+
+    Attributes:
+        fixed_shapes: score every sample, and leave out those that lack a side by masks. Without it they are cut
+            away first: less work, but how much is known only by looking at the data, for which a GPU stops, and
+            a compiled objective is one for each shape.
+    """
+
+    weighing: Tensor  # (terms,), on the device
 
     def __init__(self, section: InfoNCE | Sigmoid) -> None:
         super().__init__()
         self.weights = {term: section.terms[term] for term in TERMS if section.terms[term] > 0}
-        self.mask, self.stream_rows = section.mask, section.stream_rows
+        self.mask, self.stream_rows, self.fixed_shapes = section.mask, section.stream_rows, False
+        self.register_buffer("weighing", torch.tensor(list(self.weights.values())), persistent=False)
         self.highest = math.log(1.0 / section.lowest_temperature)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1.0 / section.initial_temperature)))
 
@@ -77,19 +88,26 @@ class Objective(nn.Module):
             shares = torch.stack([self._share(pairs[term], everyone) for term in self.weights])
             # (terms,): the global mean in value, this process's share in gradient.
             values = shares + (gather(shares.detach()).mean(dim=0) - shares.detach())
-            total = (values * values.new_tensor(list(self.weights.values()))).sum()
+            total = (values * self.weighing).sum()
         return {"loss": total, **dict(zip(self.weights, values, strict=True))}
 
     def _share(self, pair: Pair, everyone: Identities) -> Tensor:
         """Return this process's part of the mean over all samples that have both sides, times the processes."""
         present = gather(pair.present)  # (processes, samples)
-        anyone = present.flatten()
-        query = pair.query.float()[pair.present]  # (b, E)
-        targets = gather(pair.target.float()).flatten(0, 1)[anyone]  # (B, E)
-        first = int(present[: rank()].sum())
-        negatives = Negatives(self.mask, _each(everyone, lambda x: x[anyone]), first)
-        scored = Scored(query, targets, slice(first, first + len(query)), negatives)
-        return self.summed(scored) * (world() / max(len(targets), 1))
+        anyone, query, counted = present.flatten(), pair.query.float(), pair.present
+        targets = gather(pair.target.float()).flatten(0, 1)
+        if self.fixed_shapes:
+            first = rank() * len(query)
+            query, targets = query.masked_fill(~counted[:, None], 0.0), targets.masked_fill(~anyone[:, None], 0.0)
+            negatives = Negatives(self.mask, everyone, first, anyone)
+            count: Tensor | int = anyone.sum().clamp(min=1)
+        else:
+            first = int(present[: rank()].sum())
+            query, targets, counted = query[counted], targets[anyone], counted[counted]
+            negatives = Negatives(self.mask, _each(everyone, lambda x: x[anyone]), first)
+            count = max(len(targets), 1)
+        scored = Scored(query, targets, slice(first, first + len(query)), negatives, counted)
+        return self.summed(scored) * (world() / count)
 
 
 class SymmetricInfoNCE(Objective):
@@ -110,7 +128,7 @@ class SymmetricInfoNCE(Objective):
         self.beta = section.hard_negatives
 
     def summed(self, scored: Scored) -> Tensor:
-        """Return half the sum of both directions' cross entropies."""
+        """Return half the sum of both directions' cross entropies; who is not counted has no negatives, which costs 0."""
         scale = self.scale()
         positive = scale * (scored.query * scored.targets[scored.own]).sum(dim=1)  # (b,)
         if self.beta == 0:
@@ -153,7 +171,7 @@ class SigmoidLoss(Objective):
             negative = sums.softplus_sum(*arguments)
         else:
             negative = streaming.softplus_sum(*arguments, self.stream_rows)
-        return F.softplus(-positive).sum() + negative
+        return (scored.counted * F.softplus(-positive)).sum() + negative
 
 
 def _each(same: Identities, change: Callable[[Tensor], Tensor]) -> Identities:

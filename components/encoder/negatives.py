@@ -25,12 +25,14 @@ class Negatives:
         mask: which false negatives to leave out.
         columns: identities of the B columns; the rows are a run of them.
         own: column of the first row; row i's own column is ``own + i``.
+        present: (B,) True for samples that take part; None for all. With it nothing is looked up in the
+            data that would decide shapes.
     """
 
-    def __init__(self, mask: MaskSection, columns: Identities, own: int) -> None:
-        self.own = own
+    def __init__(self, mask: MaskSection, columns: Identities, own: int, present: Tensor | None = None) -> None:
+        self.own, self.present = own, present
         wanted = ((mask.same_track, columns.tracks), (mask.same_artist, columns.artists))
-        numbered = [_renumber(ids) for asked, ids in wanted if asked]
+        numbered = [_renumber(ids) if present is None else ids for asked, ids in wanted if asked]
         self.groups = [ids for ids in numbered if ids is not None]
         self.sound, self.threshold = None, 0.0
         if mask.near_duplicates is not None:
@@ -43,6 +45,8 @@ class Negatives:
         start = self.own + first
         rows = slice(start, start + len(block))
         block.diagonal(start).fill_(NONE)
+        if self.present is not None:
+            block.masked_fill_(~(self.present[rows, None] & self.present), NONE)
         for ids in self.groups:
             block.masked_fill_(ids[rows, None] == ids, NONE)
         if self.sound is not None:

@@ -20,6 +20,8 @@ from components.store import FeatureStore
 from components.training.data import Clips, Features
 from components.training.draws import batch_rows, draws
 from components.training.params import TrainingSection
+from components.training.resident import Resident
+from components.training.resident import rows as held_rows
 
 Masks = dict[Modality, NDArray[np.bool_]]
 Lengths = dict[Modality, NDArray[np.int64]]
@@ -31,13 +33,15 @@ class Parcel:
     """A part of a batch in the host's memory, as the feature stores hold it.
 
     Attributes:
-        values: (N, S, D) float16 per modality: this part's samples first, then partners of the mixing.
+        values: (N, S, D) float16 per modality: this part's samples first, then partners of the mixing. Where
+            features are held, (N,) their rows there.
         masks: (N, S) True where a segment is shown.
         heard: (N,) valid segments of the music, shown or not.
         tracks: (P,) as in ``Clips``.
         artists: (P,) as in ``Clips``.
         partners: (P,) which of N each sample is mixed with; None without mixing.
         share: (P, 1, 1) the sample's own share in the mix.
+        held: the features on the device, if ``values`` are rows of them.
     """
 
     values: dict[Modality, Tensor]
@@ -47,18 +51,33 @@ class Parcel:
     artists: Tensor
     partners: Tensor | None
     share: Tensor | None
+    held: Resident | None
 
 
 class Batches:
-    """The batches of a run, cut to one process's part."""
+    """The batches of a run, cut to one process's part.
+
+    Args:
+        features: the stores.
+        clips: the train clips.
+        section: of params.yaml.
+        batch: samples of the whole batch.
+        part: which of them are this process's.
+        on_gpu: put parcels into memory that a GPU reads by itself, and give all batches the shape of the longest
+            clip: compiled code is made for shapes.
+        held: the features, if they are resident there.
+    """
 
     def __init__(
-        self, features: Features, clips: Clips, section: TrainingSection, batch: int, part: slice, pinned: bool = False
-    ) -> None:
-        self._features, self._clips, self._section = features, clips, section
-        self._batch, self._part, self._pinned = batch, part, pinned
+        self, features: Features, clips: Clips, section: TrainingSection, batch: int, part: slice,
+        on_gpu: bool = False, held: Resident | None = None,
+    ) -> None:  # fmt: skip
+        self._clips, self._section, self._held = clips, section, held
+        self._batch, self._part, self._pinned = batch, part, on_gpu
         self._stores: dict[Modality, FeatureStore] = {VIDEO: features.video, MUSIC: features.music}
         self._rows = {m: store.rows_of(clips.ids) for m, store in self._stores.items()}
+        longest = {m: int(store.spec["max_segments"]) for m, store in self._stores.items()}
+        self._longest: dict[Modality, int] | None = {**longest, TEXT: clips.texts.segments} if on_gpu else None
 
     def parcel(self, step: int) -> Parcel:
         """Return the part of a step's batch: chosen, dropped, gathered; nothing computed on values."""
@@ -79,23 +98,30 @@ class Batches:
             own[strangers] = len(needed) + np.arange(len(strangers))
             needed, partners = np.concatenate([needed, strangers]), own[other]
 
-        values: Halves = {m: store.take(self._rows[m][rows[needed]])[0] for m, store in self._stores.items()}
-        values[TEXT] = self._clips.texts.take(rows[needed], human[needed])
         mine = rows[self._part]
         return Parcel(
-            {m: self._tensor(array[:, : masks[m].shape[1]]) for m, array in values.items()},
+            self._values(rows[needed], human[needed], masks),
             {m: self._tensor(mask[needed]) for m, mask in masks.items()},
             self._tensor(lengths[MUSIC][needed]),
             self._tensor(self._clips.tracks[mine]),
             self._tensor(self._clips.artists[mine]),
             None if partners is None else self._tensor(partners),
             None if share is None else self._tensor(share[:, None, None]),
+            self._held,
         )
 
+    def _values(self, at: NDArray[np.int64], human: NDArray[np.bool_], masks: Masks) -> dict[Modality, Tensor]:
+        if self._held is not None:
+            return {m: self._tensor(places) for m, places in held_rows(at, human, len(self._clips)).items()}
+        values: Halves = {m: store.take(self._rows[m][at])[0] for m, store in self._stores.items()}
+        values[TEXT] = self._clips.texts.take(at, human)
+        return {m: self._tensor(array[:, : masks[m].shape[1]]) for m, array in values.items()}
+
     def _masks(self, lengths: Lengths, step: int) -> Masks:
-        """Return what is shown of each sample, (B, S): S is the batch's longest, not the store's."""
+        """Return what is shown of each sample, (B, S): S is the batch's longest, on a GPU the store's."""
         section = self._section
-        masks: Masks = {m: np.arange(max(1, n.max())) < n[:, None] for m, n in lengths.items()}
+        longest = self._longest or {m: max(1, n.max()) for m, n in lengths.items()}
+        masks: Masks = {m: np.arange(longest[m]) < n[:, None] for m, n in lengths.items()}
         chance = draws(section.seed, "segments", step)
         for modality in (VIDEO, MUSIC):
             masks[modality] = drop_segments(masks[modality], section.segment_dropout, chance)
@@ -109,7 +135,7 @@ class Batches:
 
 
 def on_device(parcel: Parcel, device: torch.device, like: Standardise | None = None) -> tuple[Batch, Identities]:
-    """Return features and identities on the device: sent as float16, widened and mixed there.
+    """Return features and identities on the device: sent or found there as float16, widened and mixed there.
 
     Args:
         parcel: the part of a batch.
@@ -120,7 +146,12 @@ def on_device(parcel: Parcel, device: torch.device, like: Standardise | None = N
     def send(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    batch: dict[Modality, Values] = {m: (send(v).float(), send(parcel.masks[m])) for m, v in parcel.values.items()}
+    def values(modality: Modality, sent: Tensor) -> Tensor:
+        if parcel.held is None:
+            return sent.float()
+        return parcel.held[modality][:, : parcel.masks[modality].shape[1]].index_select(0, sent).float()
+
+    batch: dict[Modality, Values] = {m: (values(m, send(v)), send(parcel.masks[m])) for m, v in parcel.values.items()}
     tracks, artists = send(parcel.tracks), send(parcel.artists)
     sound = None
     if like is not None:

@@ -1,5 +1,6 @@
 """Random draws addressed by (seed, purpose, step): there is no generator state to save or restore."""
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -33,5 +34,11 @@ def torch_seed(seed: int, purpose: Purpose, step: int, place: int = 0) -> int:
 def batch_rows(seed: int, step: int, clips: int, batch: int) -> np.ndarray:
     """Return the (batch,) clip rows of a step: every epoch is a new order, its short last batch left out."""
     epoch, place = divmod(step, clips // batch)
+    return _order(seed, epoch, clips)[place * batch : (place + 1) * batch]
+
+
+@lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, clips: int) -> np.ndarray:
     order = draws(seed, "order", epoch).permutation(clips)
-    return order[place * batch : (place + 1) * batch]
+    order.flags.writeable = False
+    return order

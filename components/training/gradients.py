@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from components.encoder.device import Precision, autocast, compile_model
+from components.encoder.losses import Objective
 from components.encoder.model import Batch, TrimodalModel
 from components.encoder.pairs import Identities, Pair, Term
 
@@ -23,16 +24,35 @@ Pairs = dict[Term, Pair]
 class Step(nn.Module):
     """Model and objective as one module, so that DDP sees every parameter and where it is used."""
 
-    def __init__(self, model: TrimodalModel, device: torch.device, precision: Precision, compiled: bool) -> None:
+    def __init__(self, model: TrimodalModel, device: torch.device, precision: Precision) -> None:
         super().__init__()
         self.model, self.device, self.precision = model, device, precision
-        # Not a submodule: its parameters are the model's, and a name of their own would double them.
-        self._embed: tuple[Callable[[Batch], Pairs]] = (compile_model(model) if compiled else model,)
+        model.loss.fixed_shapes = device.type == "cuda"
+        # Not submodules: their parameters are the model's, and a name of their own would double them.
+        self._embed: tuple[Callable[[Batch], Pairs]] = (model,)
+        self._score: tuple[Objective] = (model.loss,)
+
+    def use_compiler(self, whole: bool, alone: bool) -> None:
+        """Compile the model, and the objective where that is of use: in one process, without streaming.
+
+        Args:
+            whole: the model sees a batch in one pass, not in chunks.
+            alone: there is one process.
+        """
+        recorded = whole and alone and self.device.type == "cuda"
+        self._embed = (compile_model(self.model, recorded),)
+        if alone and self.model.loss.fixed_shapes and self.model.loss.stream_rows is None:
+            self._score = (compile_model(self.model.loss, recorded),)
 
     def embed(self, batch: Batch) -> Pairs:
         """Return the pairs of a batch or of a part of it."""
         with autocast(self.device, self.precision):
             return self._embed[0](batch)
+
+    def score(self, pairs: Pairs, same: Identities) -> dict[str, Tensor]:
+        """Return the loss and its terms."""
+        terms: dict[str, Tensor] = self._score[0](pairs, same)
+        return terms
 
     def freeze_unused(self) -> None:
         """Ask no gradient of the parameters that these settings leave out, such as the fusion's of a loss without it.
@@ -50,8 +70,7 @@ class Step(nn.Module):
 
     def forward(self, batch: Batch, same: Identities) -> dict[str, Tensor]:
         """Return the loss and its terms."""
-        terms: dict[str, Tensor] = self.model.loss(self.embed(batch), same)
-        return terms
+        return self.score(self.embed(batch), same)
 
 
 def push(pairs: Pairs) -> None:
@@ -88,7 +107,7 @@ def cached(step: Step, batch: Batch, same: Identities, chunk: int, reseed: Calla
             parts.append(step.embed(rows(batch, start, chunk)))
     leaves = {term: _leaf([part[term] for part in parts]) for term in parts[0]}
     del parts
-    terms: dict[str, Tensor] = step.model.loss(leaves, same)
+    terms = step.score(leaves, same)
     terms["loss"].backward()  # type: ignore[no-untyped-call]
     for start in starts:
         reseed(start)

@@ -22,6 +22,7 @@ from components.training.gradients import Step, cached, whole
 from components.training.memory import advice
 from components.training.params import TrainingSection
 from components.training.prefetch import ahead
+from components.training.resident import resident
 from components.training.speed import Speed
 from components.training.statistics import standardisation
 from components.training.validation import MONITORED, validate
@@ -61,7 +62,8 @@ def fit(
     trainer = Trainer(model, section, world, batch)
     progress = _resume(trainer, saved, section, world)
     begin, reason, speed = progress.step, "ran all steps", Speed(world, batch)
-    batches = Batches(features, train, section, batch, world.part(batch), pinned=world.device.type == "cuda")
+    held, on_gpu = resident(features, train, world.device), world.device.type == "cuda"
+    batches = Batches(features, train, section, batch, world.part(batch), on_gpu, held)
     for step, parcel in _parcels(batches, range(begin, section.steps), world):
         if progress.stale >= section.patience:
             reason = f"val R@10 has not risen for {section.patience} validations"
@@ -90,11 +92,12 @@ class Trainer:
 
     def __init__(self, model: TrimodalModel, section: TrainingSection, world: World, batch: int) -> None:
         self.model, self._section, self._world = model, section, world
-        compiled = section.compile is True or (section.compile == "auto" and world.device.type == "cuda")
-        self._local = Step(model, world.device, section.precision, compiled)
+        self._local = Step(model, world.device, section.precision)
         part = world.part(batch)
         self._first, size = part.start, part.stop - part.start
         self._chunk = section.chunk if section.chunk and section.chunk < size else None
+        if section.compile is True or (section.compile == "auto" and world.device.type == "cuda"):
+            self._local.use_compiler(whole=self._chunk is None, alone=world.size == 1)
         self._local.freeze_unused()
         # A cached gradient is averaged at its end; otherwise DDP does so while the backward pass runs.
         self._wrapped: tuple[nn.Module] = (self._local if self._chunk else world.wrap(self._local),)

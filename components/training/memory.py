@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from components.encoder.device import autocast
 from components.encoder.model import Batch
 from components.training.gradients import Step, push, rows
 
@@ -36,7 +37,9 @@ def advice(step: Step, batch: Batch, failed: int) -> str:
     """
 
     def attempt(count: int) -> None:
-        push(step.embed(rows(batch, 0, count)))
+        with autocast(step.device, step.precision):  # not compiled, which would take long for each size
+            pairs = step.model(rows(batch, 0, count))
+        push(pairs)
         step.zero_grad(set_to_none=True)
 
     step.zero_grad(set_to_none=True)

@@ -7,6 +7,7 @@ from typing import Any
 from components.evaluation.bootstrap import Interval
 from components.stage import atomic_file
 from flows.study.figures import draw
+from flows.study.gpu import gpu_lines
 from flows.study.tables import FUSED, Study, Verdict
 
 PAGE = "study.md"
@@ -18,7 +19,7 @@ def write_page(study: Study, docs: Path) -> Path:
     docs.mkdir(parents=True, exist_ok=True)
     figures = draw(study, docs)
     with atomic_file(docs / PAGE) as part:
-        part.write_text("\n".join(_lines(study, figures)) + "\n", encoding="utf-8")
+        part.write_text("\n".join([*_lines(study, figures), *_ending(study, docs)]) + "\n", encoding="utf-8")
     return docs / PAGE
 
 
@@ -54,6 +55,12 @@ def _lines(study: Study, figures: dict[str, Path]) -> Iterator[str]:
     yield ""
     yield "## Real music videos"
     yield from _videos(study.videos)
+
+
+def _ending(study: Study, docs: Path) -> Iterator[str]:
+    yield ""
+    yield "## On a GPU"
+    yield from gpu_lines(docs)
     yield ""
     yield "## What it cost"
     yield from _cost(study)
@@ -125,5 +132,5 @@ def _cost(study: Study) -> Iterator[str]:
     seconds = sum(job["cpu_s"] for job in jobs.values())
     yield (
         f"{len(jobs)} fits with their evaluation ({len(trained)} trainings), {seconds / 60:.0f} CPU minutes; "
-        f"{sum(job['cpu_s'] for job in trained) / max(1, len(trained)):.0f} CPU seconds a training. No GPU."
+        f"{sum(job['cpu_s'] for job in trained) / max(1, len(trained)):.0f} CPU seconds a training."
     )

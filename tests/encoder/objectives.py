@@ -18,17 +18,16 @@ HARD = {**INFONCE, "hard_negatives": 0.7}
 EVERYTHING_MASKED = {"same_track": True, "same_artist": True, "near_duplicates": 0.8}
 ALL_TERMS = {"fused-music": 1.0, "video-music": 0.5, "text-music": 0.25, "video-text": 2.0}
 
-# Every loss, stored and streamed, plain and with every mask.
-CASES: dict[str, dict[str, Any]] = {
-    f"{name}, stream_rows {rows}, {'all masks' if masked else 'no mask'}": {
-        **kind,
-        "terms": ALL_TERMS,
-        "stream_rows": rows,
-        **({"mask": EVERYTHING_MASKED} if masked else {}),
-    }
+# Every loss, stored and streamed, plain and with every mask, cut to who is there and in fixed shapes.
+CASES: dict[str, tuple[dict[str, Any], bool]] = {
+    f"{name}, stream_rows {rows}, {'all masks' if masked else 'no mask'}{', fixed shapes' if fixed else ''}": (
+        {**kind, "terms": ALL_TERMS, "stream_rows": rows, **({"mask": EVERYTHING_MASKED} if masked else {})},
+        fixed,
+    )
     for name, kind in (("infonce", INFONCE), ("hard negatives", HARD), ("sigmoid", SIGMOID))
     for rows in (None, 4)
     for masked in (False, True)
+    for fixed in (False, True)
 }
 
 
@@ -67,10 +66,11 @@ PRESENT: dict[Term, str] = {
 }
 
 
-def gradients(changes: dict[str, Any], rows: slice) -> dict[str, torch.Tensor]:
+def gradients(changes: dict[str, Any], rows: slice, fixed_shapes: bool = False) -> dict[str, torch.Tensor]:
     """Values and parameter gradients of linear towers and the objective, over ``rows`` of the 12 samples."""
     random = torch.Generator().manual_seed(3)
     objective: Objective = build_loss(section(**changes))
+    objective.fixed_shapes = fixed_shapes
     parameters, pairs = dict(objective.named_parameters()), {}
     for term in TERMS:
         sides = []
@@ -97,8 +97,8 @@ def main(rank: int, folder: Path) -> None:
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     half = slice(rank * SAMPLES // 2, (rank + 1) * SAMPLES // 2)
-    for number, changes in enumerate(CASES.values()):
-        found = gradients(changes, half)
+    for number, (changes, fixed) in enumerate(CASES.values()):
+        found = gradients(changes, half, fixed)
         for name, tensor in found.items():
             if not name.startswith("value"):  # as DistributedDataParallel does; values must be equal anyway
                 dist.all_reduce(tensor)

@@ -40,7 +40,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_averaged_gradient_of_two_processes_is_that_of_one(two_processes: Path, name: str, rank: int) -> None:
-    expected = gradients(CASES[name], slice(0, SAMPLES))
+    expected = gradients(CASES[name][0], slice(0, SAMPLES))  # by one process, cut to who is there
     found = load_file(two_processes / f"{list(CASES).index(name)}-{rank}.safetensors")
     assert set(found) == set(expected)
     for key, value in expected.items():

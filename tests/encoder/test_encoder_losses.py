@@ -151,21 +151,48 @@ def test_one_track_only_leaves_nothing_to_tell_apart(kind: dict[str, Any], rows:
 
 @KINDS
 @pytest.mark.parametrize("rows", [None, 2])
-def test_a_sample_without_both_sides_is_neither_row_nor_column(kind: dict[str, Any], rows: int | None) -> None:
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_sample_without_both_sides_is_neither_row_nor_column(
+    kind: dict[str, Any], rows: int | None, fixed: bool
+) -> None:
     query, music = some(5)
     present = torch.tensor([True, False, True, True, False])
     query[1] = music[4] = float("nan")  # whatever stands there
+    sides = [side.requires_grad_() for side in (query, music)]
     objective = build_loss(section(stream_rows=rows, **kind))
+    objective.fixed_shapes = fixed
     found = objective({"fused-music": Pair(query, music, present)}, identities([0, 1, 2, 2, 1]))["loss"]
+    got = torch.autograd.grad(found, sides)
     there = objective({"fused-music": pair(query[present], music[present])}, identities([0, 2, 2]))["loss"]
+    expected = torch.autograd.grad(there, sides)
     assert found.item() == pytest.approx(there.item(), abs=1e-6)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+
+
+@KINDS
+@pytest.mark.parametrize("masked", [False, True])
+def test_with_fixed_shapes_nothing_depends_on_what_the_data_says(kind: dict[str, Any], masked: bool) -> None:
+    mask = {"same_track": True, "same_artist": True, "near_duplicates": 0.8 if masked else None}
+    objective = build_loss(section(mask=mask, **kind))
+    objective.fixed_shapes = True
+    torch._dynamo.reset()
+    compiled = torch.compile(objective, backend="eager", fullgraph=True)
+    for present in ([True, True, False, True], [False, True, False, True]):  # one graph for both
+        query, music = some(4)
+        sound = torch.arange(8.0).reshape(4, 2)
+        given = {"fused-music": Pair(query, music, torch.tensor(present))}, identities([0, 1, 2, 2], None, sound)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            found = compiled(*given)["loss"]
+        assert found.item() == pytest.approx(objective(*given)["loss"].item(), abs=1e-6)
 
 
 @KINDS
 @pytest.mark.parametrize("rows", [None, 2])
-def test_a_term_that_nobody_has_is_zero_without_gradient(kind: dict[str, Any], rows: int | None) -> None:
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_term_that_nobody_has_is_zero_without_gradient(kind: dict[str, Any], rows: int | None, fixed: bool) -> None:
     query, music = (side.requires_grad_() for side in some(3))
     objective = build_loss(section(stream_rows=rows, **kind))
+    objective.fixed_shapes = fixed
     loss = objective({"fused-music": Pair(query, music, torch.zeros(3).bool())}, identities([0, 1, 2]))["loss"]
     loss.backward()
     assert loss.item() == 0.0

@@ -13,6 +13,7 @@ from components.encoder.standardise import Standardise
 from components.modalities import MODALITIES, MUSIC, TEXT
 from components.settings import ParamsError, parse_section
 from components.store import FeatureStore
+from components.training import resident
 from components.training.batches import Batches, blend, drop_modalities, drop_segments, on_device
 from components.training.data import Features
 from components.training.draws import batch_rows, draws
@@ -137,6 +138,23 @@ def test_parts_of_a_batch_make_up_the_whole_to_the_last_bit(
         values, mask = stores.music.gather(ids)
         mean = torch.from_numpy(values.sum(axis=1) / mask.sum(axis=1, keepdims=True)).float()
         torch.testing.assert_close(same.sound, (mean - torch.arange(10.0)) / 2.0)
+
+
+@pytest.mark.parametrize("part", [slice(0, 12), slice(4, 8)])
+def test_features_held_on_the_device_give_the_same_batch(
+    features: tuple[Features, list[dict[str, Any]]], part: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resident, "CHUNK", 10)  # more than one part
+    stores, manifest = features
+    clips, cpu = stores.clips(manifest, "train", 2), torch.device("cpu")
+    held = resident.gathered(stores, clips, cpu)
+    for step in range(3):
+        ways = [Batches(stores, clips, section(mixup=1.0, human_text=0.5), 12, part, held=h) for h in (None, held)]
+        (expected, same), (found, too) = (on_device(way.parcel(step), cpu) for way in ways)
+        for modality in MODALITIES:
+            for side in (0, 1):
+                assert torch.equal(found[modality][side], expected[modality][side])
+        assert torch.equal(too.tracks, same.tracks)
 
 
 def test_the_next_is_made_ahead_in_order_and_an_error_comes_where_it_belongs() -> None:

@@ -2,11 +2,7 @@
 
 import json
 import logging
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,6 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
 
 from components.encoder.params import EncoderSection
@@ -27,6 +22,7 @@ from components.training.params import TrainingSection
 from components.training.run import Trained, train
 from components.training.validation import MONITORED
 from tests.training.corpus_look_alike import PARAMS, write_corpus
+from tests.training.stage import start, wait_for_a_checkpoint
 
 ROOT = Path(__file__).parents[2]
 OUTPUTS = ("model/model.safetensors", "model/config.json", "training/history.parquet", "training/summary.json")
@@ -129,28 +125,6 @@ def test_a_checkpoint_of_other_parameters_or_data_or_a_broken_one_is_ignored(
     with caplog.at_level(logging.INFO):
         assert run(root, manifest, tmp_path, **few).summary == expected
     assert "cannot be read" in caplog.text
-
-
-def start(root: Path, out: Path, cwd: Path, **changes: Any) -> subprocess.Popen[bytes]:
-    """Start the stage in ``cwd``."""
-    paths = {
-        "manifest": root / "manifest.parquet", "video": root / "features/video", "music": root / "features/music",
-        "text": root / "features/text", "annotations": root / "features/annotations", "model": out / "model",
-        "history": out / "training/history.parquet", "summary": out / "training/summary.json",
-        "speed": out / "speed.json", "checkpoints": out / "checkpoints",
-    }  # fmt: skip
-    (cwd / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"training": PARAMS["training"] | changes}))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    words = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
-    return subprocess.Popen(
-        [sys.executable, "-m", "components.training", *words],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def wait_for_a_checkpoint(process: subprocess.Popen[bytes], out: Path) -> None:
-    while process.poll() is None and not (out / "checkpoints" / FILE).is_file():
-        time.sleep(0.005)
 
 
 def same_files(out: Path, trained: Trained) -> None:

@@ -77,7 +77,7 @@ def gradients(model: TrimodalModel) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("changes", [with_terms(EVERY_TERM), with_terms({**EVERY_TERM, "fused-music": 0.0})])
 def test_a_cached_gradient_is_the_whole_one(changes: dict[str, Any], chunk: int) -> None:
     model, batch, same = example(encoder(**SMOOTH, **changes))
-    step = Step(model, CPU, "auto", compiled=False)
+    step = Step(model, CPU, "auto")
     plain, expected = whole(step, batch, same, torch.manual_seed), gradients(model)
     model.zero_grad(set_to_none=True)
     terms = cached(step, batch, same, chunk, torch.manual_seed)
@@ -90,7 +90,7 @@ def test_a_cached_gradient_is_the_whole_one(changes: dict[str, Any], chunk: int)
 
 def test_a_cached_gradient_draws_each_chunks_hidden_units_twice_alike() -> None:
     model, batch, same = example(encoder(dropout=0.5, **with_terms(EVERY_TERM)))
-    step = Step(model, CPU, "auto", compiled=False)
+    step = Step(model, CPU, "auto")
     cached(step, batch, same, 4, torch.manual_seed)
     found = gradients(model)
     model.zero_grad(set_to_none=True)
@@ -141,7 +141,7 @@ def short_of_memory(model: TrimodalModel, limit: int, monkeypatch: pytest.Monkey
 def test_advice_names_the_key(limit: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch, _ = example(encoder())
     short_of_memory(model, limit, monkeypatch)
-    text = advice(Step(model, CPU, "auto", compiled=False), batch, 10)
+    text = advice(Step(model, CPU, "auto"), batch, 10)
     assert text.startswith("a step of 10 clips on cpu does not fit into its memory")
     assert said in text
     assert all(p.grad is None for p in model.parameters())
