@@ -4,12 +4,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from flows.environment import Environment
+from flows.lost import POOLS
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
-
-_OURS = "needledrop-"
 
 
 def look(environment: Environment) -> list[str]:
@@ -21,7 +20,7 @@ def look(environment: Environment) -> list[str]:
     from flows.deploy import connected
 
     with connected(environment) as client:
-        ours = [one for one in client.read_deployments(limit=200) if (one.work_pool_name or "").startswith(_OURS)]
+        ours = [one for one in client.read_deployments(limit=200) if (one.work_pool_name or "").startswith(POOLS)]
         return [*_switched_off(ours), *_unattended(client, ours)]
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
-_POOLS = "needledrop-"
+POOLS = "needledrop-"  # how the names of our work pools begin, see prefect.yaml
 _STARTING = timedelta(seconds=60)  # a run that a living worker has just taken has no process for a moment
 _SILENT = timedelta(minutes=10)
 _RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a run's process
@@ -81,7 +81,7 @@ def _active(client: "SyncPrefectClient") -> "list[FlowRun]":
 
     types: list[Any] = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
-    pools = [pool.name for pool in client.read_work_pools() if pool.name.startswith(_POOLS)]
+    pools = [pool.name for pool in client.read_work_pools() if pool.name.startswith(POOLS)]
     named = WorkPoolFilter(name=WorkPoolFilterName(any_=pools))
     runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state), work_pool_filter=named, limit=200)
     # Another kind of pool, such as Kubernetes, names more than a number, and looks after its runs itself.
