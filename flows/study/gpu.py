@@ -26,9 +26,10 @@ def gpu_lines(docs: Path) -> Iterator[str]:
     for run in json.loads(path.read_text(encoding="utf-8")):
         took = run["milliseconds"]
         disk = took.get("step, features on disk")
+        trained = run["clips"] // run["batch"] * run["batch"]  # an epoch leaves out its short last batch
         yield (
             f"| {run['device']}, {run['dtype']}, torch {run['torch']}, {run['date']} | {run['width']}, {run['layers']} "
             f"| {run['batch']:,} | {took['floor']:.1f} ms | {took['step']:.1f} ms{f' ({disk:.1f})' if disk else ''} "
             f"| {run['floor_over_step']:.2f} | {run['clips']:,} clips in {run['epoch_s']:.2f} s "
-            f"| {run['clips'] / run['epoch_s']:,.0f} | {run['peak_memory_gib']:.1f} GiB |"
+            f"| {trained / run['epoch_s']:,.0f} | {run['peak_memory_gib']:.1f} GiB |"
         )

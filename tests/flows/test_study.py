@@ -208,7 +208,7 @@ def test_the_page_has_what_a_gpu_was_measured_to_do(study: Study, tmp_path: Path
     )
     page = write_page(study, tmp_path).read_text()
     first = "| GPU A, bfloat16, torch 2.0, 2026-01-02 | 256, 2 | 4,096 | 5.0 ms | 12.0 ms (20.0) | 0.42 "
-    assert f"{first}| 100,000 clips in 0.50 s | 200,000 | 5.6 GiB |" in page
+    assert f"{first}| 100,000 clips in 0.50 s | 196,608 | 5.6 GiB |" in page
     assert "| GPU B, bfloat16, torch 2.0, 2026-01-02 | 256, 2 | 4,096 | 1.0 ms | 2.0 ms | 0.42 |" in page
 
 
