@@ -30,6 +30,6 @@ def gpu_lines(docs: Path) -> Iterator[str]:
         yield (
             f"| {run['device']}, {run['dtype']}, torch {run['torch']}, {run['date']} | {run['width']}, {run['layers']} "
             f"| {run['batch']:,} | {took['floor']:.1f} ms | {took['step']:.1f} ms{f' ({disk:.1f})' if disk else ''} "
-            f"| {run['floor_over_step']:.2f} | {run['clips']:,} clips in {run['epoch_s']:.2f} s "
+            f"| {took['floor'] / took['step']:.2f} | {run['clips']:,} clips in {run['epoch_s']:.2f} s "
             f"| {trained / run['epoch_s']:,.0f} | {run['peak_memory_gib']:.1f} GiB |"
         )
