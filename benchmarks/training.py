@@ -1,9 +1,9 @@
 """A training step against the matrix products that it cannot avoid, on this machine.
 
 The floor: the products of every linear layer, every attention and the objective's score matrix, with
-their shapes, forward and backward, run alone (torch.mm, torch.bmm), and nothing else: on a GPU played from a recording. A layer over the
-features themselves has one backward product, for its weight; all others have two. The step:
-gathered features to updated weights, by the code of training. Goal: floor / step >= 0.70.
+their shapes, forward and backward, run alone (torch.mm, torch.bmm), and nothing else: on a GPU played from a
+recording. A layer over the features themselves has one backward product, for its weight; all others have two.
+The step: gathered features to updated weights, by the code of training. Goal: floor / step >= 0.70.
 
 Prediction: at width 256 and a batch of 1,024 most of the step is the products; what is left is dropout and
 noise (random numbers), norms, the softmax and the optimiser, all bound by memory.

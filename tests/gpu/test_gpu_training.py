@@ -14,20 +14,18 @@ from components.encoder.model import TrimodalModel
 from components.encoder.pairs import Identities
 from components.encoder.params import EncoderSection
 from components.modalities import MODALITIES
-from components.store import FeatureStore
 from components.training.batches import Batches, on_device
-from components.training.data import Features
 from components.training.gradients import Step, cached, whole
 from components.training.params import TrainingSection
 from components.training.resident import resident
 from tests.encoder.objectives import ALL_TERMS, EVERYTHING_MASKED, HARD, INFONCE, SIGMOID
 from tests.encoder.objectives import section as loss_section
-from tests.training.corpus_look_alike import PARAMS
-from tests.training.stage import start, wait_for_a_checkpoint
+from tests.training.corpus_look_alike import PARAMS, open_features
+from tests.training.stage import MODULE, start, wait_for_a_checkpoint
 
 LARGER: dict[str, Any] = {"batch": 256, "compile": "auto", "steps": 60}
 LARGE_MODEL = {"width": 512, "feedforward": 2048, "heads": 8, "layers": 4}
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "components.training")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", *MODULE)
 # A share of the memory, 1.5 GB, stands for a small GPU.
 SMALL_GPU = (
     "import runpy, torch; "
@@ -44,7 +42,7 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
 
 
 def test_a_killed_run_and_one_under_torchrun_end_in_the_same_bits(corpus: Path, tmp_path: Path) -> None:
-    ways = {"undisturbed": ("-m", "components.training"), "killed": ("-m", "components.training"), "torchrun": TORCHRUN}
+    ways = {"undisturbed": MODULE, "killed": MODULE, "torchrun": TORCHRUN}
     for name in ways:
         (tmp_path / name).mkdir()
 
@@ -81,8 +79,7 @@ def test_too_little_memory_is_told_with_what_fits(
 
 
 def test_features_held_on_the_gpu_give_the_batch_that_those_on_disk_give(corpus: Path, gpu: torch.device) -> None:
-    names = ("video", "music", "text", "annotations")
-    stores = Features(*(FeatureStore.open(corpus / "features" / name) for name in names))
+    stores = open_features(corpus)
     section = TrainingSection.model_validate(PARAMS["training"])
     clips = stores.clips(tables.read_rows(corpus / "manifest.parquet", tables.MANIFEST), "train", 2)
     held = resident(stores, clips, gpu)

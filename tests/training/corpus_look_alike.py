@@ -7,6 +7,8 @@ import numpy as np
 
 from components import tables
 from components.increments import update_store
+from components.store import FeatureStore
+from components.training.data import Features
 
 SIZES = {"train": 48, "val": 12, "test": 16}
 PARAMS: dict[str, dict[str, Any]] = {
@@ -78,3 +80,10 @@ def write_corpus(
                                        {"group": "moods", "name": "sad", "probability": 0.2}]} for clip in ids]  # fmt: skip
     tables.write_rows(root / "tags.parquet", tags, tables.TAGS)
     return manifest
+
+
+def open_features(root: Path) -> Features:
+    """The stores that ``write_corpus`` left under ``root``."""
+    return Features(
+        *(FeatureStore.open(root / "features" / name) for name in ("video", "music", "text", "annotations"))
+    )

@@ -14,24 +14,16 @@ import torch
 from safetensors.torch import save_file
 
 from components.encoder.params import EncoderSection
-from components.store import FeatureStore
 from components.training import launch, loop
 from components.training.checkpoint import FILE, Checkpoints
-from components.training.data import Features
 from components.training.params import TrainingSection
 from components.training.run import Trained, train
 from components.training.validation import MONITORED
-from tests.training.corpus_look_alike import PARAMS, write_corpus
+from tests.training.corpus_look_alike import PARAMS, open_features, write_corpus
 from tests.training.stage import start, wait_for_a_checkpoint
 
 ROOT = Path(__file__).parents[2]
 OUTPUTS = ("model/model.safetensors", "model/config.json", "training/history.parquet", "training/summary.json")
-
-
-def open_features(root: Path) -> Features:
-    return Features(
-        *(FeatureStore.open(root / "features" / name) for name in ("video", "music", "text", "annotations"))
-    )
 
 
 def run(root: Path, manifest: list[dict[str, Any]], checkpoints: Path, **changes: Any) -> Trained:

@@ -18,14 +18,12 @@ from components.encoder.pairs import Identities
 from components.encoder.params import EncoderSection
 from components.modalities import MODALITIES
 from components.stage import write_json
-from components.store import FeatureStore
-from components.training.data import Features
 from components.training.gradients import Step, cached, whole
 from components.training.memory import advice, largest_that_fits
 from components.training.params import TrainingSection
 from components.training.run import Trained, train
 from components.training.world import World
-from tests.training.corpus_look_alike import PARAMS, write_corpus
+from tests.training.corpus_look_alike import PARAMS, open_features, write_corpus
 
 Manifest = list[dict[str, Any]]
 CPU = torch.device("cpu")
@@ -44,10 +42,12 @@ def with_terms(terms: dict[str, float], **changes: Any) -> dict[str, Any]:
 
 
 def run(root: Path, manifest: Manifest, checkpoints: Path, shape: EncoderSection, **changes: Any) -> Trained:
-    names = ("video", "music", "text", "annotations")
-    features = Features(*(FeatureStore.open(root / "features" / name) for name in names))
     return train(
-        manifest, features, shape, TrainingSection.model_validate(PARAMS["training"] | FEW | changes), checkpoints
+        manifest,
+        open_features(root),
+        shape,
+        TrainingSection.model_validate(PARAMS["training"] | FEW | changes),
+        checkpoints,
     )
 
 
