@@ -1,6 +1,7 @@
 """A small DVC project with what a workspace has: a folder of many files, a big file, one that is kept out, scratch."""
 
 import hashlib
+import logging
 import random
 from pathlib import Path
 
@@ -19,6 +20,9 @@ FILES = 40
 def make_project(folder: Path, seed: int = 0) -> Path:
     """Make the project; its dvc.lock knows every output."""
     from dvc.repo import Repo
+
+    # Its handlers may hold the closed stream of an earlier test that started DVC in this process.
+    logging.getLogger("dvc").setLevel(logging.WARNING)
 
     Repo.init(str(folder), no_scm=True).close()
     (folder / "dvc.yaml").write_text(GRAPH)
