@@ -19,7 +19,7 @@ LIMIT = 2.0
 
 EMPTY_FLOW = """
 from flows.environment import prepare
-from flows.workspace import find_workspace
+from flows.workspace.workspace import find_workspace
 prepare(find_workspace())
 from prefect import flow
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flows.commands import ask, compute, deploy, gate, lineage, look, monitor, release, share
 from flows.commands.common import Run
-from flows.exits import ERROR, OK, Refusal
+from flows.errors import ERROR, OK, Refusal
 
 EPILOG = "exit codes: 0 ok, 1 error, 2 usage or params.yaml, 3 gate failed, 4 inconclusive, 5 busy"
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from flows.exits import USAGE, Refusal
-from flows.workspace import Workspace
+from flows.errors import USAGE, Refusal
+from flows.workspace.workspace import Workspace
 
 # Libraries that report home unless told not to.
 TELEMETRY = {

@@ -10,24 +10,24 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
-from flows import notify
-from flows.begin import begin
 from flows.drift import budget, watch
 from flows.drift.logged import CHAMPION_TAG, OUTCOME_TAG, TRIGGER_TAG, fetch_model, fetch_reference, log_run
 from flows.drift.page import PAGE, Told, write_report
 from flows.drift.settings import DriftSettings, read_settings
 from flows.drift.watch import Outcome
 from flows.environment import Environment, read_environment
-from flows.graph import Graph, load_graph
-from flows.ledger import transaction
-from flows.observe import is_outside
-from flows.processes import Processes
+from flows.ledger import notices as notify
+from flows.ledger.database import transaction
+from flows.registry.tracking import MODEL, answering, connect
 from flows.release.releases import Release, champion
 from flows.retrain import observe_task, run_stages
-from flows.run_stage import StageResult
-from flows.terminal import Terminal
-from flows.tracking import MODEL, answering, connect
-from flows.workspace import Workspace
+from flows.workspace.begin import begin
+from flows.workspace.graph import Graph, load_graph
+from flows.workspace.observe import is_outside
+from flows.workspace.processes import Processes
+from flows.workspace.run_stage import StageResult
+from flows.workspace.terminal import Terminal
+from flows.workspace.workspace import Workspace
 
 EVENT = "needledrop.drift"
 COMMAND = "needledrop retrain"
@@ -145,7 +145,7 @@ def look(
 def start(environment: Environment, workspace: Workspace, result: MonitorResult) -> None:
     """Start the retrain that was claimed; without a Prefect server a person does, and the claim is given back."""
     if environment.prefect_api_url is not None:
-        from flows.deployed.start import start_retrain
+        from flows.deploy.start import start_retrain
 
         try:
             result.flow_run = start_retrain(result.key, result.words)

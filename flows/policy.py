@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from components.settings import ParamsError, Section, read_section
-from flows.exits import USAGE, Refusal
+from flows.errors import USAGE, Refusal
 
 Policy = TypeVar("Policy", bound=Section)
 

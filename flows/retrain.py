@@ -13,23 +13,23 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.begin import begin
 from flows.environment import read_environment
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.gate.decide import GateResult
 from flows.gate.flow import gate
-from flows.graph import Graph, load_graph
-from flows.ledger import LedgerUnreachable, transaction
-from flows.observe import Unanswered, is_outside, observe
-from flows.processes import Processes
-from flows.register import Registration, can_register, register, remembered
+from flows.ledger.database import LedgerUnreachable, transaction
+from flows.registry.register import Registration, can_register, register, remembered
+from flows.registry.tracking import Unreachable
 from flows.release.releases import read
-from flows.results import headline
-from flows.run_stage import StageFailed, StageResult, run_stage
-from flows.runs import Run
-from flows.terminal import Terminal
-from flows.tracking import Unreachable
-from flows.workspace import Workspace
+from flows.workspace.begin import begin
+from flows.workspace.graph import Graph, load_graph
+from flows.workspace.observe import Unanswered, is_outside, observe
+from flows.workspace.processes import Processes
+from flows.workspace.results import headline
+from flows.workspace.run_stage import StageFailed, StageResult, run_stage
+from flows.workspace.runs import Run
+from flows.workspace.terminal import Terminal
+from flows.workspace.workspace import Workspace
 
 NEXT = """
 next: needledrop recommend VIDEO --text "warm acoustic folk, hopeful"   music for a video of yours

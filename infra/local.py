@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.environment import Environment, prepare
-from flows.exits import ERROR, OK, Refusal
-from flows.workspace import Workspace, find_workspace
+from flows.errors import ERROR, OK, Refusal
+from flows.workspace.workspace import Workspace, find_workspace
 
 HOST = "127.0.0.1"
 START_S = 120.0

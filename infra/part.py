@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from components.stage import write_json
-from flows.exits import ERROR, Refusal
+from flows.errors import ERROR, Refusal
 
 MARK = "NEEDLEDROP_STACK_PART"
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 
 import psutil
 
-from flows.exits import Refusal
+from flows.errors import Refusal
 
 HOST = "127.0.0.1"
 

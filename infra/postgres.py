@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from flows.exits import ERROR, Refusal
+from flows.errors import ERROR, Refusal
 from infra.part import Part
 from infra.ports import HOST
 from infra.state import State, role_of

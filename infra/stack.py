@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from flows.exits import ERROR, OK, USAGE, Refusal
-from flows.workspace import find_workspace
+from flows.errors import ERROR, OK, USAGE, Refusal
+from flows.workspace.workspace import find_workspace
 from infra import postgres, servers, swift
 from infra.part import Part
 from infra.ports import Ports, require_free

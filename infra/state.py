@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from components.stage import write_json
-from flows.exits import BUSY, Refusal
+from flows.errors import BUSY, Refusal
 from infra.ports import HOST, Ports
 
 BUCKETS = ("needledrop-dvc", "needledrop-mlflow", "needledrop-media")

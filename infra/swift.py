@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.exits import ERROR, Refusal
+from flows.errors import ERROR, Refusal
 from infra.health import problem
 from infra.part import Part
 from infra.ports import HOST

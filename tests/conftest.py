@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
-LONGEST = ("tests/pipeline/", "tests/training/", "tests/flows/")
+LONGEST = ("tests/pipeline/", "tests/training/", "tests/flows/", "tests/research/")
 
 GPU_ASKED = "NEEDLEDROP_TEST_GPU"
 

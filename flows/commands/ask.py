@@ -19,7 +19,7 @@ def add(command: AddCommand) -> None:
 
 def _recommend(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows import recommend
+    from flows.registry import recommend
 
     answer = recommend.ask(workspace, environment, arguments.video, arguments.text, arguments.k, arguments.alias)
     return emit(answer) if arguments.json else recommend.show(answer)

@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flows.exits import OK, Refusal
+from flows.errors import OK, Refusal
 
 if TYPE_CHECKING:
     from flows.environment import Environment
-    from flows.workspace import Workspace
+    from flows.workspace.workspace import Workspace
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -43,7 +43,7 @@ def wait_option(command: argparse.ArgumentParser) -> None:
 def here(verbose: bool = False) -> tuple["Workspace", "Environment"]:
     """The workspace around the current folder, and the environment, prepared for the libraries."""
     from flows.environment import prepare
-    from flows.workspace import find_workspace
+    from flows.workspace.workspace import find_workspace
 
     workspace = find_workspace()
     return workspace, prepare(workspace, verbose)
@@ -56,7 +56,7 @@ def require_prefect(environment: "Environment") -> None:
         Refusal: it does not; the message names it.
     """
     from flows.environment import redact
-    from flows.tracking import connection_problem
+    from flows.registry.tracking import connection_problem
 
     url = environment.prefect_api_url
     if url and (problem := connection_problem(url)):

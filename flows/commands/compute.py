@@ -2,11 +2,12 @@
 
 import argparse
 import contextlib
+import sys
 import threading
 from pathlib import Path
 
 from flows.commands.common import AddCommand, emit, here, require_prefect, wait_option
-from flows.exits import OK
+from flows.errors import OK, Refusal
 
 
 def add(command: AddCommand) -> None:
@@ -17,7 +18,7 @@ def add(command: AddCommand) -> None:
     retrain.add_argument("--no-gate", action="store_true", help="register without a verdict")
     retrain.add_argument("--verbose", action="store_true", help="show Prefect's own log")
     wait_option(command("register", "register the model that the files hold, if it is not registered yet", _register))
-    study = command("study", "measure every row of flows/study/study.yaml and write docs/study.md", _study)
+    study = command("study", "measure every row of research/study.yaml and write docs/study.md", _study)
     wait_option(study)
     study.add_argument(
         "--music-videos", metavar="FOLDER", type=Path, help="features of MuVi-Sync, for the part on them"
@@ -26,7 +27,7 @@ def add(command: AddCommand) -> None:
 
 def _retrain(arguments: argparse.Namespace) -> int:
     workspace, environment = here(arguments.verbose)
-    from flows.begin import begin
+    from flows.workspace.begin import begin
 
     # A wrong key or a busy workspace is said at once, not after Prefect's start.
     with begin(workspace, arguments.wait):
@@ -46,11 +47,11 @@ def _retrain(arguments: argparse.Namespace) -> int:
 
 def _register(arguments: argparse.Namespace) -> int:
     workspace, _ = here()
-    from flows.begin import begin
+    from flows.workspace.begin import begin
 
     with begin(workspace, arguments.wait):
-        from flows.graph import load_graph
-        from flows.register import register
+        from flows.registry.register import register
+        from flows.workspace.graph import load_graph
 
         registration = register(load_graph(workspace.root), workspace)
     if arguments.json:
@@ -61,11 +62,14 @@ def _register(arguments: argparse.Namespace) -> int:
 
 def _study(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows.begin import begin
+    from flows.workspace.begin import begin
 
     with begin(workspace, arguments.wait):
         require_prefect(environment)
-        from flows.study.flow import study
+        if not (workspace.root / "research").is_dir():
+            raise Refusal("the study is run from a checkout of the project: there is no research/ here")
+        sys.path.insert(0, str(workspace.root))  # research/ is no part of what is installed
+        from research.flow import study
 
         written = study(workspace.root, arguments.music_videos, to_stderr=arguments.json)
     return emit(written) if arguments.json else OK

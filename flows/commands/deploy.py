@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 
 from flows.commands.common import AddCommand, emit, here
-from flows.exits import OK
+from flows.errors import OK
 
 
 def add(command: AddCommand) -> None:
@@ -28,9 +28,9 @@ def _seconds(text: str) -> int:
 
 def _deploy(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows import idle
-    from flows.deploy import deploy
-    from flows.deployed.entries import read_deployments
+    from flows.deploy import idle
+    from flows.deploy.apply import deploy
+    from flows.deploy.entries import read_deployments
 
     done = deploy(environment, read_deployments(workspace.root, arguments.retrain_cron, arguments.jitter))
     if arguments.json:
@@ -49,11 +49,11 @@ def _worker(arguments: argparse.Namespace) -> int:
     for name, value in PATIENT.items():  # its runs inherit them
         os.environ.setdefault(name, value)
     workspace, _ = here(verbose=True)
-    from flows.checkout import shared
-    from flows.deploy import ensure_pool
+    from flows.deploy.apply import ensure_pool
+    from flows.deploy.checkout import shared
     from flows.environment import read_environment
-    from flows.lost import alone, worker_name
-    from flows.reaper import reap
+    from flows.ledger.lost import alone, worker_name
+    from flows.ledger.reaper import reap
 
     # Where nothing else is said, runs clone this project, and beside its other state.
     os.environ.setdefault("NEEDLEDROP_SOURCE", str(workspace.root))

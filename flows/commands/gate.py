@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.commands.common import AddCommand, emit, here, positive, require_prefect, wait_option
-from flows.exits import GATE_FAILED, INCONCLUSIVE, OK
+from flows.errors import GATE_FAILED, INCONCLUSIVE, OK
 
 if TYPE_CHECKING:
     from flows.gate.decide import GateResult
@@ -26,7 +26,7 @@ def add(command: AddCommand) -> None:
 
 def _gate(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows.lock import hold
+    from flows.workspace.lock import hold
 
     with hold(workspace, arguments.wait):
         require_prefect(environment)
@@ -43,7 +43,7 @@ def _gate(arguments: argparse.Namespace) -> int:
 def _show(result: "GateResult") -> None:
     from rich.markup import escape
 
-    from flows.console import console, table
+    from flows.workspace.console import console, table
 
     out = console()
     out.print(f"{result.verdict.upper()}: {result.words['headline']}", markup=False, soft_wrap=True)

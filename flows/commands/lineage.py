@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from flows.commands.common import AddCommand, emit, here
-from flows.exits import OK
+from flows.errors import OK
 
 _MODEL = "a version's number, an alias, or models:/needledrop@alias"
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from flows.commands.common import AddCommand, emit, here, positive
-from flows.exits import ERROR, OK
+from flows.errors import ERROR, OK
 
 
 def add(command: AddCommand) -> None:
@@ -33,7 +33,7 @@ def add(command: AddCommand) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from flows import doctor
+    from flows.commands import doctor
 
     if arguments.params:
         keys = doctor.explain_params()
@@ -50,8 +50,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _scan(arguments: argparse.Namespace) -> int:
     workspace, _ = here()
-    from flows.lock import hold
-    from flows.observe import observe
+    from flows.workspace.lock import hold
+    from flows.workspace.observe import observe
 
     with hold(workspace):
         words = observe(workspace) or "the corpus is rendered in the workspace; there is nothing to look at"
@@ -63,7 +63,7 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     workspace, _ = here()
-    from flows import plan
+    from flows.workspace import plan
 
     made = plan.make(workspace)
     return emit(made) if arguments.json else plan.show(made)
@@ -71,7 +71,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows import status
+    from flows.commands import status
 
     now = status.look(workspace, environment)
     return emit(now) if arguments.json else status.show(now)
@@ -79,14 +79,14 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _blame(arguments: argparse.Namespace) -> int:
     workspace, _ = here()
-    from flows import blame
+    from flows.commands import blame
 
     traced = blame.trace(workspace, arguments.clip)
     return emit(traced) if arguments.json else blame.show(traced)
 
 
 def _import_annotations(arguments: argparse.Namespace) -> int:
-    from flows import import_annotations as bring
+    from flows.annotations import importing as bring
 
     workers = arguments.workers or len(os.sched_getaffinity(0))
     report = bring.import_annotations(arguments.csv, arguments.media, arguments.out, arguments.frozen, workers)

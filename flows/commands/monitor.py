@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from flows.commands.common import AddCommand, emit, here, require_prefect, wait_option
-from flows.exits import ERROR, GATE_FAILED, OK
+from flows.errors import ERROR, GATE_FAILED, OK
 
 
 def add(command: AddCommand) -> None:
@@ -20,7 +20,7 @@ def add(command: AddCommand) -> None:
 
 def _monitor(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows.begin import begin
+    from flows.workspace.begin import begin
 
     with begin(workspace, arguments.wait):
         require_prefect(environment)

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from flows.commands.common import AddCommand, emit, here, positive
-from flows.exits import OK, USAGE, Refusal
+from flows.errors import OK, USAGE, Refusal
 
 
 def add(command: AddCommand) -> None:

@@ -4,10 +4,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from flows.commands.common import AddCommand, emit, here
-from flows.exits import OK
+from flows.errors import OK
 
 if TYPE_CHECKING:
-    from flows.share import Shared
+    from flows.share.transfer import Shared
 
 
 def add(command: AddCommand) -> None:
@@ -19,14 +19,14 @@ def add(command: AddCommand) -> None:
 
 def _push(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows import share
+    from flows.share import transfer as share
 
     return _end(share.push(workspace, environment), arguments)
 
 
 def _pull(arguments: argparse.Namespace) -> int:
     workspace, environment = here()
-    from flows import share
+    from flows.share import transfer as share
 
     return _end(share.pull(workspace, environment, arguments.force), arguments)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Column, Integer, Table, Text, delete, insert, select, upd
 from sqlalchemy.engine import Connection
 
 from flows.drift.settings import Retrains
-from flows.ledger import TABLES
+from flows.ledger.database import TABLES
 from flows.release import releases
 
 TRIGGERS: Final = Table(

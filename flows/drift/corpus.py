@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from components.modalities import MUSIC, TAG_GROUPS, VIDEO, Modality
 from components.store import FeatureStore
 from flows.drift.sample import Array, Sample
-from flows.graph import Graph
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph
+from flows.workspace.workspace import Workspace
 
 Grouping = Literal["artist_id", "video_id"]
 Row = Mapping[str, Any]

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.drift.stored import FOLDER, Reference, read_reference
-from flows.exits import Refusal
-from flows.hints import is_away
+from flows.errors import Refusal
+from flows.registry.hints import is_away
+from flows.registry.tracking import MODEL, Unreachable, experiment_id
 from flows.release.releases import Release
-from flows.tracking import MODEL, Unreachable, experiment_id
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -19,17 +19,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from components.modalities import MODALITIES
 from components.stage import atomic_folder
 from components.tables import write_table
-from flows.digest import locked_outputs
 from flows.drift.calibrate import Tried, calibrate
 from flows.drift.corpus import Corpus, Grouping, grouping_of
 from flows.drift.decide import Prepared, prepare
 from flows.drift.harm import Slice, slices_of
 from flows.drift.sample import Sample
 from flows.drift.settings import read_settings
-from flows.exits import Refusal
-from flows.graph import Graph
-from flows.results import read_metrics
-from flows.workspace import Workspace
+from flows.errors import Refusal
+from flows.registry.digest import locked_outputs
+from flows.workspace.graph import Graph
+from flows.workspace.results import read_metrics
+from flows.workspace.workspace import Workspace
 
 FOLDER = "drift-reference"
 """Artifact folder of the model's run."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components.modalities import VIDEO
-from flows.digest import locked_outputs
 from flows.drift.calibrate import level_for
 from flows.drift.corpus import Corpus, Row
 from flows.drift.decide import SCALARS, Decision, decide
@@ -13,9 +12,10 @@ from flows.drift.harm import Harm, predict
 from flows.drift.sample import Sample
 from flows.drift.settings import DriftSettings
 from flows.drift.stored import Reference, refuse_other_extractor
-from flows.exits import Refusal
-from flows.graph import Graph
-from flows.workspace import Workspace
+from flows.errors import Refusal
+from flows.registry.digest import locked_outputs
+from flows.workspace.graph import Graph
+from flows.workspace.workspace import Workspace
 
 Outcome = Literal["drift", "no drift", "too few", "refused"]
 LAST_NEEDED = (("training", "video"), ("training", "music"), ("indexing", "tags"), ("indexing", "manifest"))

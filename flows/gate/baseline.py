@@ -10,9 +10,9 @@ from components.store import FeatureStore
 from components.training.data import Features
 from flows.gate.evaluate import TestSet, evaluate
 from flows.gate.sides import FUSED, Side
-from flows.graph import Graph
-from flows.study.fits import Inputs, fit
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph
+from flows.workspace.workspace import Workspace
+from research.fits import Inputs, fit
 
 
 def evaluate_cca(graph: Graph, workspace: Workspace, test: TestSet) -> Side | None:

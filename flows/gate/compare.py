@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from flows.environment import Environment
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.gate.logged import Logged, read_logged, require_same_queries
 from flows.gate.settings import read_settings
 from flows.gate.sides import Queries, Side
-from flows.tracking import connect, exists
-from flows.workspace import Workspace
+from flows.registry.tracking import connect, exists
+from flows.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _known(workspace: Workspace, clips: list[str]) -> dict[str, Any]:
     from components.params import read_all
     from components.settings import PARAMS_FILE
     from flows.gate.slices import labels_of
-    from flows.graph import load_graph
+    from flows.workspace.graph import load_graph
 
     graph = load_graph(workspace.root)
     try:

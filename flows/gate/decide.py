@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.environment import Environment
-from flows.exits import GATE_FAILED, Refusal
+from flows.errors import GATE_FAILED, Refusal
 from flows.gate import evidence
 from flows.gate.rules import Outcome
 from flows.gate.settings import GateSettings, read_settings
-from flows.graph import Graph
-from flows.ledger import transaction
+from flows.ledger.database import transaction
 from flows.release import releases
 from flows.release.mirror import mirror
 from flows.release.releases import Release, StaleState
 from flows.release.unit import ArtifactsGone
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph
+from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

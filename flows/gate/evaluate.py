@@ -24,13 +24,13 @@ from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from components.params import read_all
 from components.settings import PARAMS_FILE
 from components.store import FeatureStore
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.gate.settings import GateSettings
 from flows.gate.sides import Queries, Side
 from flows.gate.slices import labels_of
 from flows.gate.versions import Version
-from flows.graph import Graph
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph
+from flows.workspace.workspace import Workspace
 
 _LIST = 10  # answers to a query that is timed
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.stage import atomic_file, write_json
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.gate.page import render
+from flows.registry.tracking import MODEL, answering
 from flows.release.evidence import FOLDER, REPORT
-from flows.tracking import MODEL, answering
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

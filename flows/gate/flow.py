@@ -5,12 +5,12 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.begin import check
 from flows.environment import prepare
 from flows.gate.decide import GateResult, decide
-from flows.graph import load_graph
-from flows.lock import hold
-from flows.workspace import find_workspace
+from flows.workspace.begin import check
+from flows.workspace.graph import load_graph
+from flows.workspace.lock import hold
+from flows.workspace.workspace import find_workspace
 
 
 @flow(name="gate", retries=0, persist_result=False)

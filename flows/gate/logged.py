@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.environment import redact
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.gate.sides import MODES
+from flows.registry.tracking import MODEL, answering
 from flows.release.entry import RUN_TAG
-from flows.tracking import MODEL, answering
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

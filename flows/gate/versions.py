@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.release.releases import Release
 from flows.release.unit import ArtifactsGone, readable, stored
 

@@ -11,9 +11,9 @@ from components.stage import atomic_file
 from flows.environment import Environment
 from flows.lineage.facts import Facts, collect
 from flows.lineage.naming import registry
-from flows.results import MODES
-from flows.tracking import MODEL
-from flows.workspace import Workspace
+from flows.registry.tracking import MODEL
+from flows.workspace.results import MODES
+from flows.workspace.workspace import Workspace
 
 CARD_FILE, CARD_TAG = "README.md", "needledrop.card"
 

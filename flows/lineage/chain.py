@@ -5,15 +5,15 @@ from typing import Any
 
 from sqlalchemy import select
 
-from flows.console import console
 from flows.environment import Environment
-from flows.exits import OK
-from flows.ledger import transaction
+from flows.errors import OK
+from flows.ledger.database import transaction
 from flows.lineage.naming import all_aliases, find, registry, tag
+from flows.registry.tracking import MODEL
 from flows.release.releases import read
 from flows.release.table import RELEASES, Release
-from flows.tracking import MODEL
-from flows.workspace import Workspace
+from flows.workspace.console import console
+from flows.workspace.workspace import Workspace
 
 COMMIT_TAG = "mlflow.source.git.commit"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import redact
-from flows.exits import Refusal
+from flows.errors import Refusal
 
 
 def clean_clone(repository: str, commit: str, folder: Path, prefix: str = "") -> Path:

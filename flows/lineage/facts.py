@@ -13,7 +13,7 @@ from flows.lineage.chain import chain, release_of
 from flows.lineage.naming import registry
 from flows.lineage.written import SEED, Row, read_lineage
 from flows.release.evidence import find_report
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.graph import Graph
 from flows.lineage.track import Track
+from flows.workspace.graph import Graph
 
 _OWN = ("clip_id", "track_id", "video_id", "uri")  # columns that say whose row it is
 _TEXTS = (".html", ".json", ".md", ".txt")

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flows import tracking
 from flows.environment import Environment, redact
-from flows.exits import USAGE, Refusal
-from flows.workspace import Workspace
+from flows.errors import USAGE, Refusal
+from flows.registry import tracking
+from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,7 +7,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from flows.exits import Refusal
+from flows.errors import Refusal
 
 SUFFIXES = frozenset((".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth"))
 _PROTOCOLS = tuple(bytes((0x80, number)) for number in range(2, 6))  # how a pickle begins

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from flows.console import console, table
 from flows.environment import Environment
-from flows.exits import OK, USAGE, Refusal
-from flows.graph import Graph, Stage, load_graph
+from flows.errors import OK, USAGE, Refusal
 from flows.lineage.saw import said, show_track, touched, who_saw
 from flows.lineage.written import SEED, written_table
-from flows.runs import read_runs
-from flows.workspace import Workspace
+from flows.workspace.console import console, table
+from flows.workspace.graph import Graph, Stage, load_graph
+from flows.workspace.runs import read_runs
+from flows.workspace.workspace import Workspace
 
 # Arguments that name the output of a stage that computes missing rows only.
 _ROW_LEVEL = ("store", "tags", "captions")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.settings import PARAMS_FILE, ParamsError, read_params
-from flows.digest import LOCK_FILE, locked_outputs
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.lineage.chain import COMMIT_TAG
 from flows.lineage.naming import tag
 from flows.lineage.pickles import refuse_pickles
+from flows.registry.digest import LOCK_FILE, locked_outputs
 from flows.release.unit import stored
 
 if TYPE_CHECKING:

@@ -16,17 +16,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.console import console
 from flows.environment import Environment
-from flows.exits import GATE_FAILED, OK, Refusal
-from flows.graph import Graph, Stage, load_graph
+from flows.errors import GATE_FAILED, OK, Refusal
 from flows.lineage import clone as cloning
 from flows.lineage import equality
 from flows.lineage.naming import find, registry
 from flows.lineage.recorded import Recorded, fetch, place
-from flows.observe import is_outside, observe
-from flows.processes import Processes
-from flows.workspace import Workspace
+from flows.workspace.console import console
+from flows.workspace.graph import Graph, Stage, load_graph
+from flows.workspace.observe import is_outside, observe
+from flows.workspace.processes import Processes
+from flows.workspace.workspace import Workspace
 
 
 @dataclass
@@ -189,7 +189,7 @@ def _dvc(root: Path, *words: str) -> None:
 
 
 def _compare(root: Path, graph: Graph, found: Recorded, from_scratch: bool) -> Reproduced:
-    from flows.record import environment_text
+    from flows.registry.record import environment_text
 
     evaluation = graph["evaluation"]
     metrics = json.loads(found.metrics.read_text(encoding="utf-8"))

@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from flows.console import console, table
 from flows.environment import Environment
-from flows.exits import OK
-from flows.graph import Graph, load_graph
+from flows.errors import OK
 from flows.lineage.chain import release_of
 from flows.lineage.holds import holdings
 from flows.lineage.naming import all_aliases, registry, tag
 from flows.lineage.track import Row, Track, find_track
 from flows.lineage.written import SEED, captions_shown, read_lineage, written_table
-from flows.tracking import MODEL, exists
-from flows.workspace import Workspace
+from flows.registry.tracking import MODEL, exists
+from flows.workspace.console import console, table
+from flows.workspace.graph import Graph, load_graph
+from flows.workspace.workspace import Workspace
 
 _ROLES = {
     "train": "trained on it",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from flows.exits import USAGE, Refusal
+from flows.errors import USAGE, Refusal
 
 Row = dict[str, Any]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from components.tables import read_rows, write_rows
-from flows.graph import Graph, Stage
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph, Stage
+from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,8 +7,9 @@ since. A refused action changes nothing.
 from typing import TYPE_CHECKING
 
 from flows.environment import Environment
-from flows.exits import Refusal
-from flows.ledger import transaction
+from flows.errors import Refusal
+from flows.ledger.database import transaction
+from flows.registry.tracking import Unreachable, answering
 from flows.release.evidence import find_report
 from flows.release.mirror import mirror, require_own, standing
 from flows.release.releases import Release, StaleState, UnknownVersion, champion, move, previous, read
@@ -21,8 +22,7 @@ from flows.release.rules import (
     require_verdict,
 )
 from flows.release.unit import ArtifactsGone, MismatchedPair, verify_stored
-from flows.tracking import Unreachable, answering
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

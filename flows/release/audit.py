@@ -13,8 +13,8 @@ from typing import Any, Final
 from sqlalchemy import DDL, Column, Integer, Table, Text, event, insert, select
 from sqlalchemy.engine import Connection, Row
 
-from flows.exits import Refusal
-from flows.ledger import TABLES
+from flows.errors import Refusal
+from flows.ledger.database import TABLES
 
 AUDIT: Final = Table(
     "audit",

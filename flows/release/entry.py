@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Final
 
 from flows.environment import Environment
-from flows.ledger import transaction
+from flows.ledger.database import transaction
 from flows.release import audit
 from flows.release.mirror import DIGEST_TAG, standing
 from flows.release.releases import add
 from flows.release.table import Release
 from flows.release.unit import readable, stored
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.environment import Environment
-from flows.exits import Refusal
-from flows.ledger import transaction
+from flows.errors import Refusal
+from flows.ledger.database import transaction
+from flows.registry.tracking import MODEL, answering, connect
 from flows.release import audit
 from flows.release.evidence import find_report, page_of
 from flows.release.releases import Release, all_releases, challenger, champion, previous
-from flows.tracking import MODEL, answering, connect
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Connection
 
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.release import audit
 from flows.release.states import ALLOWED, CHALLENGING, VERDICTS, State
 from flows.release.table import RELEASES, Release, columns_of, release_of

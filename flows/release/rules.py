@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from flows.exits import ERROR, GATE_FAILED, INCONCLUSIVE, Refusal
+from flows.errors import ERROR, GATE_FAILED, INCONCLUSIVE, Refusal
 from flows.release.releases import Release, StaleState
 from flows.release.states import State
 

@@ -5,16 +5,16 @@ from typing import Any
 
 from rich.markup import escape
 
-from flows.console import console, table
 from flows.environment import Environment
-from flows.exits import OK
-from flows.ledger import transaction
+from flows.errors import OK
+from flows.ledger.database import transaction
+from flows.registry.tracking import Unreachable
 from flows.release import audit
 from flows.release.check import check
 from flows.release.mirror import mirror, standing
 from flows.release.releases import read
-from flows.tracking import Unreachable
-from flows.workspace import Workspace
+from flows.workspace.console import console, table
+from flows.workspace.workspace import Workspace
 
 
 def heal(environment: Environment, workspace: Workspace) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Index, Integer, Table, Text
 from sqlalchemy.engine import Row
 
-from flows.ledger import TABLES
+from flows.ledger.database import TABLES
 from flows.release.states import State
 
 RELEASES: Final = Table(
@@ -39,7 +39,7 @@ class Release:
 
     Attributes:
         version: number of the MLflow model version.
-        digest: content digest over all (`flows.digest.Digests.content`).
+        digest: content digest over all (`flows.registry.digest.Digests.content`).
         model: sha256 of the model's config.json, which holds that of the weights.
         index: sha256 over the files of the index.
         catalogue: sha256 of the catalogue's table.

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.indexing.catalogue import META, TABLE
-from flows.exits import Refusal
-from flows.hints import is_away
+from flows.errors import Refusal
 from flows.lineage.pickles import refuse_pickles
+from flows.registry.hints import is_away
+from flows.registry.tracking import MODEL, Unreachable
 from flows.release.releases import Release
-from flows.tracking import MODEL, Unreachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

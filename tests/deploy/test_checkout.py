@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from flows.checkout import carry_over, check_out, shared, take
+from flows.deploy.checkout import carry_over, check_out, shared, take
 from flows.environment import Environment
-from flows.exits import Refusal
-from flows.workspace import Workspace
+from flows.errors import Refusal
+from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 
 TAKE = """
 import sys, time
 from pathlib import Path
-from flows.checkout import take
+from flows.deploy.checkout import take
 print(take(Path(sys.argv[1]), "retrain").root.name, flush=True)
 time.sleep(300)
 """

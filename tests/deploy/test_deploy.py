@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.deploy import Done, deploy
-from flows.deployed.entries import read_deployments
+from flows.deploy.apply import Done, deploy
+from flows.deploy.entries import read_deployments
 from flows.environment import Environment
-from flows.exits import Refusal
+from flows.errors import Refusal
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ def test_it_makes_everything_once_and_what_a_person_switched_off_stays_off(prefe
         assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * 1", "Europe/Berlin")  # type: ignore[union-attr]
         assert made.global_concurrency_limit is not None and made.global_concurrency_limit.limit == 1
         assert made.concurrency_options is not None and made.concurrency_options.collision_strategy.value == "ENQUEUE"
-        assert made.pull_steps == [{"flows.checkout.pull": {"line": "pipeline"}}]
+        assert made.pull_steps == [{"flows.deploy.checkout.pull": {"line": "pipeline"}}]
         assert str(ROOT) not in made.model_dump_json(), "no path of the deployer's"
         client.update_deployment_schedule(made.id, schedule.id, active=False)
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.deployed.attempts import attempt
-from flows.deployed.here import Here, newer_rows
-from flows.deployed.inputs import corpus_digest, inputs_digest, override
-from flows.deployed.watch import settle
+from flows.deploy.here import Here, newer_rows
+from flows.deploy.inputs import corpus_digest, inputs_digest, override
+from flows.deploy.watch import settle
 from flows.environment import Environment
-from flows.exits import Refusal
-from flows.workspace import Workspace
+from flows.errors import Refusal
+from flows.ledger.attempts import attempt
+from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from flows.deployed.attempts import ATTEMPTS
 from flows.environment import read_environment
-from flows.ledger import transaction
-from flows.workspace import Workspace
+from flows.ledger.attempts import ATTEMPTS
+from flows.ledger.database import transaction
+from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 GRAPH = """
@@ -41,7 +41,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Works
 
 
 def test_it_runs_then_skips_then_is_forced_and_then_finds_a_change(workspace: Workspace, prefect_server: str) -> None:
-    from flows.deployed.retrain import retrain
+    from flows.deploy.retrain import retrain
 
     def run(**parameters: object) -> tuple[str, int]:
         """The name of the final state, and how often the stage has run."""

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from flows import idle
-from flows.deploy import deploy
-from flows.deployed.entries import read_deployments
+from flows.deploy import idle
+from flows.deploy.apply import deploy
+from flows.deploy.entries import read_deployments
 from flows.environment import Environment
-from flows.exits import Refusal
-from flows.lost import worker_name
+from flows.errors import Refusal
+from flows.ledger.lost import worker_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +21,8 @@ def test_switched_off_paused_and_without_a_worker(prefect_server: str) -> None:
     environment = Environment.model_validate({"prefect_api_url": prefect_server})
     deploy(environment, read_deployments(ROOT))
     with get_client(sync_client=True) as client:
+        for worker in client.read_workers_for_work_pool("needledrop-cpu"):  # of another test on the same server
+            client._client.delete(f"/work_pools/needledrop-cpu/workers/{worker.name}").raise_for_status()
         retrain = client.read_deployment_by_name("needledrop-retrain/retrain")
         (schedule,) = retrain.schedules
         client.update_deployment_schedule(retrain.id, schedule.id, active=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from flows import notify
 from flows.drift import budget
 from flows.drift.settings import Retrains
 from flows.environment import Environment
-from flows.ledger import transaction
-from flows.workspace import Workspace
+from flows.ledger import notices as notify
+from flows.ledger.database import transaction
+from flows.workspace.workspace import Workspace
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LIMITS = Retrains(per_week=2, apart_h=24)

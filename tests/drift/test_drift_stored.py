@@ -14,9 +14,9 @@ from flows.drift.calibrate import Tried, level_for
 from flows.drift.page import EVIDENTLY, PAGE, Told, write_report
 from flows.drift.settings import read_settings
 from flows.drift.stored import FORMAT, Head, Reference, read_reference, save, write_reference
-from flows.exits import Refusal
-from flows.graph import Graph, load_graph
-from flows.workspace import Workspace
+from flows.errors import Refusal
+from flows.workspace.graph import Graph, load_graph
+from flows.workspace.workspace import Workspace
 from tests.flows.results import CLIPS, write_results
 
 ROOT = Path(__file__).parents[2]

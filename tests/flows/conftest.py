@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 

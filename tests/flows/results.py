@@ -19,8 +19,8 @@ from components.indexing.catalogue import write_catalogue
 from components.modalities import MODALITIES, TAG_GROUPS
 from components.params import read_all
 from components.store import FeatureStore
-from flows.graph import Graph
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph
+from flows.workspace.workspace import Workspace
 
 CLIPS = 12
 SPLITS = ("train", "train", "val", "test")

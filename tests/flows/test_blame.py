@@ -14,11 +14,11 @@ from components.captioning.params import CaptioningParams
 from components.captioning.progress import caption_clips
 from components.captioning.publish import publish
 from components.settings import parse_section
-from flows import blame
-from flows.exits import Refusal
-from flows.graph import load_graph
-from flows.plan import count_cost
-from flows.workspace import Workspace
+from flows.commands import blame
+from flows.errors import Refusal
+from flows.workspace.graph import load_graph
+from flows.workspace.plan import count_cost
+from flows.workspace.workspace import Workspace
 
 from .conftest import ROOT, Cli
 

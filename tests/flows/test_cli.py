@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 from .conftest import DIAMOND, ROOT, Cli
 

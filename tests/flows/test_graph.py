@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.exits import Refusal
-from flows.graph import load_graph
-from flows.workspace import Workspace, find_workspace
+from flows.errors import Refusal
+from flows.workspace.graph import load_graph
+from flows.workspace.workspace import Workspace, find_workspace
 
 from .conftest import DIAMOND
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.hints import hint, is_away
+from flows.registry.hints import hint, is_away
 
 
 @pytest.mark.parametrize(

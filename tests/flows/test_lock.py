@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.exits import BUSY
-from flows.lock import Busy, hold, holder
-from flows.rwlock import mend
-from flows.workspace import Workspace
+from flows.errors import BUSY
+from flows.workspace.lock import Busy, hold, holder
+from flows.workspace.rwlock import mend
+from flows.workspace.workspace import Workspace
 
 from .conftest import ROOT
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from flows.lock import hold
-from flows.rwlock import mend
-from flows.workspace import Workspace
+from flows.workspace.lock import hold
+from flows.workspace.rwlock import mend
+from flows.workspace.workspace import Workspace
 with hold(Workspace(Path(sys.argv[1])), wait=True):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

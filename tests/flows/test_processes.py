@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.processes import MARK, Processes, Stopped, reap
+from flows.workspace.processes import MARK, Processes, Stopped, reap
 
 from .conftest import ROOT, gone
 
@@ -44,7 +44,7 @@ def test_what_a_command_leaves_running_is_killed_when_it_ends(tmp_path: Path) ->
 
 
 def test_stop_ends_the_whole_family_and_starts_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.processes._GRACE_S", 0.3)
+    monkeypatch.setattr("flows.workspace.processes._GRACE_S", 0.3)
     processes, lines, status = Processes("run"), [], []
     thread = threading.Thread(
         target=lambda: status.append(
@@ -64,7 +64,7 @@ def test_stop_ends_the_whole_family_and_starts_nothing_more(tmp_path: Path, monk
 
 def test_leftovers_of_a_killed_run_are_found_and_others_are_left_alone(tmp_path: Path) -> None:
     flow = (
-        "import sys; from pathlib import Path; from flows.processes import Processes;"
+        "import sys; from pathlib import Path; from flows.workspace.processes import Processes;"
         f"Processes('lost-run').run([sys.executable, '-c', {FAMILY.format(seconds=300)!r}], Path('.'), lambda line: print(line, flush=True))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

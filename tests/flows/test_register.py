@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import yaml
 
-from flows import register as registering
 from flows.environment import prepare, read_environment
-from flows.graph import Graph, load_graph
-from flows.register import DIGEST_TAG, Registration, register, remembered
+from flows.registry import register as registering
+from flows.registry.register import DIGEST_TAG, Registration, register, remembered
+from flows.registry.tracking import Unreachable
 from flows.release.mirror import standing
 from flows.release.unit import MismatchedPair
-from flows.tracking import Unreachable
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph, load_graph
+from flows.workspace.workspace import Workspace
 
 from .conftest import ROOT, Cli
 from .results import write_results
@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_project: Path) -> t
     workspace = Workspace(folder)
     graph = load_graph(folder)
     write_results(graph, workspace)
-    from flows.tracking import connect
+    from flows.registry.tracking import connect
 
     prepare(workspace)
     connect(read_environment(), workspace).search_experiments()
@@ -51,7 +51,8 @@ def workspace(
     """A copy of its own; the report, which takes seconds, is left out where a test does not ask for it."""
     shutil.copytree(finished[0].root, tmp_path / "workspace")
     monkeypatch.setattr(
-        "flows.report.write_report", lambda path, *_: path.parent.mkdir(exist_ok=True) or path.write_text("<html>")
+        "flows.drift.report.write_report",
+        lambda path, *_: path.parent.mkdir(exist_ok=True) or path.write_text("<html>"),
     )
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     yield Workspace(tmp_path / "workspace")
@@ -63,7 +64,7 @@ def graph(finished: tuple[Workspace, Graph]) -> Graph:
 
 
 def client(workspace: Workspace) -> Any:
-    from flows.tracking import connect
+    from flows.registry.tracking import connect
 
     return connect(read_environment(), workspace)
 
@@ -166,11 +167,11 @@ def test_a_receipt_without_its_row_in_the_ledger_is_not_believed(workspace: Work
 
 
 STEPS = {
-    "as the run starts": "flows.record.log_params",
+    "as the run starts": "flows.registry.record.log_params",
     "inside the model": "mlflow.tracking.MlflowClient.finalize_logged_model",
     "before the version": "mlflow.register_model",
     "before the ledger": "flows.release.entry.add",
-    "before the aliases": "flows.register.mirror",
+    "before the aliases": "flows.registry.register.mirror",
 }
 
 
@@ -202,7 +203,7 @@ def test_a_server_that_does_not_answer_is_tried_again_and_then_named(
     workspace: Workspace, graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("flows.tracking.time.sleep", pauses.append)
+    monkeypatch.setattr("flows.registry.tracking.time.sleep", pauses.append)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     with pytest.raises(Unreachable, match="`needledrop register` later") as refusal:
         register(graph, workspace)
@@ -256,7 +257,7 @@ def test_the_model_answers_in_another_process_from_an_empty_folder(
 
 
 def test_the_digest_covers_code_params_and_files(workspace: Workspace, graph: Graph) -> None:
-    from flows.digest import digests
+    from flows.registry.digest import digests
 
     first = digests(graph, workspace)
     assert digests(graph, workspace) == first
@@ -266,7 +267,7 @@ def test_the_digest_covers_code_params_and_files(workspace: Workspace, graph: Gr
 
 
 def test_the_report_compares_with_the_champion_on_its_axes(workspace: Workspace, graph: Graph, tmp_path: Path) -> None:
-    from flows.reference import (
+    from flows.drift.reference import (
         clip_features,
         describe_corpus,
         fit_basis,

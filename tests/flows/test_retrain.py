@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.run_stage import StageFailed
-from flows.runs import read_runs
-from flows.workspace import Workspace
+from flows.workspace.run_stage import StageFailed
+from flows.workspace.runs import read_runs
+from flows.workspace.workspace import Workspace
 
 from .conftest import DIAMOND, Cli, gone
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.processes import Processes
-from flows.run_stage import StageFailed, StageResult, run_stage_now
-from flows.runs import Run, read_runs
-from flows.workspace import Workspace
+from flows.workspace.processes import Processes
+from flows.workspace.run_stage import StageFailed, StageResult, run_stage_now
+from flows.workspace.runs import Run, read_runs
+from flows.workspace.workspace import Workspace
 
 ONE = """
 stages:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from flows.environment import read_environment
-from flows.tracking import connect, pauses
-from flows.workspace import Workspace
+from flows.registry.tracking import connect, pauses
+from flows.workspace.workspace import Workspace
 
 
 def test_a_store_whose_making_was_cut_off_is_made_again(

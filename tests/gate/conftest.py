@@ -20,15 +20,15 @@ from components.modalities import MODALITIES, MUSIC, TEXT, Modality
 from components.params import read_all
 from components.store import FeatureStore
 from flows.environment import Environment, prepare, read_environment
-from flows.graph import Graph, Stage
-from flows.ledger import transaction
+from flows.ledger.database import transaction
+from flows.registry.tracking import EXPERIMENT, MODEL, connect
 from flows.release import releases
 from flows.release.actions import approve, promote
 from flows.release.entry import enter
 from flows.release.mirror import mirror
 from flows.release.table import Release
-from flows.tracking import EXPERIMENT, MODEL, connect
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph, Stage
+from flows.workspace.workspace import Workspace
 
 from .gate_tables import GATE_FILE
 

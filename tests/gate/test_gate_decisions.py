@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.exits import GATE_FAILED, Refusal
+from flows.errors import GATE_FAILED, Refusal
 from flows.gate.compare import compare
 from flows.gate.decide import GateResult, decide
 from flows.gate.evidence import EVIDENCE_TAG, VERDICT_TAG
+from flows.registry.tracking import MODEL
 from flows.release.unit import ArtifactsGone
-from flows.tracking import MODEL
 
 from .conftest import TEST, Works
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from components.evaluation.params import EvaluationSection
-from flows.exits import USAGE, Refusal
+from flows.errors import USAGE, Refusal
 from flows.gate.settings import SHIPPED, Floors, GateSettings, Margins, read_settings
 
 

@@ -14,13 +14,13 @@ import pytest
 
 from components import tables
 from flows.environment import Environment, prepare, read_environment
-from flows.graph import Graph, load_graph
-from flows.ledger import transaction
+from flows.ledger.database import transaction
 from flows.lineage.written import CLIPS, FOLDER, SCHEMA, write_lineage
+from flows.registry.tracking import EXPERIMENT, MODEL, connect
 from flows.release.releases import add, move
 from flows.release.table import Release
-from flows.tracking import EXPERIMENT, MODEL, connect
-from flows.workspace import Workspace
+from flows.workspace.graph import Graph, load_graph
+from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 MEASURED = {name: {"value": 0.7, "low": 0.6, "high": 0.8} for name in ("R@1", "R@10", "MedR")}

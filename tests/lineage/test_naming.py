@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.exits import Refusal
+from flows.errors import Refusal
 from flows.lineage.naming import Wanted, find, parse
 
 from .conftest import Shelf

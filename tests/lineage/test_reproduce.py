@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from components.settings import read_params
-from flows.exits import GATE_FAILED, OK, Refusal
-from flows.graph import Graph
+from flows.errors import GATE_FAILED, OK, Refusal
 from flows.lineage.clone import clean_clone
 from flows.lineage.equality import Difference, changed_packages, first_difference
 from flows.lineage.reproduce import reproduce
-from flows.record import environment_text
-from flows.tracking import MODEL
-from flows.workspace import Workspace
+from flows.registry.record import environment_text
+from flows.registry.tracking import MODEL
+from flows.workspace.graph import Graph
+from flows.workspace.workspace import Workspace
 
 from .conftest import ROOT, Shelf
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components.tables import read_rows
-from flows.exits import USAGE, Refusal
+from flows.errors import USAGE, Refusal
 from flows.lineage.purge import plan
 from flows.lineage.saw import clip_rows, said, who_saw
 from flows.lineage.track import find_track

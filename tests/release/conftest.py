@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from flows.environment import Environment, prepare, read_environment
-from flows.ledger import _engine, transaction
+from flows.ledger.database import _engine, transaction
+from flows.registry.tracking import EXPERIMENT, MODEL, connect
 from flows.release.actions import approve, promote
 from flows.release.entry import enter
 from flows.release.evidence import FOLDER
@@ -20,8 +21,7 @@ from flows.release.mirror import mirror, standing
 from flows.release.releases import champion, move
 from flows.release.states import VERDICTS, State
 from flows.release.table import Release
-from flows.tracking import EXPERIMENT, MODEL, connect
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 
 @dataclass

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from flows.exits import GATE_FAILED, INCONCLUSIVE, Refusal
-from flows.ledger import _engine
+from flows.errors import GATE_FAILED, INCONCLUSIVE, Refusal
+from flows.ledger.database import _engine
+from flows.registry.tracking import MODEL, Unreachable
 from flows.release import actions
 from flows.release.actions import approve, promote, rollback
 from flows.release.mirror import STATE_TAG
 from flows.release.releases import Release, StaleState, UnknownVersion
 from flows.release.unit import ArtifactsGone, MismatchedPair
-from flows.tracking import MODEL, Unreachable
 
 from .conftest import Shop, swap_index
 
@@ -209,7 +209,7 @@ def test_a_kill_between_ledger_and_mlflow_heals_with_the_next_command(
 def test_mlflow_down_before_and_after_the_decision(two: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     before = two.releases()
     with monkeypatch.context() as patched:
-        patched.setattr("flows.tracking.time.sleep", lambda _: None)
+        patched.setattr("flows.registry.tracking.time.sleep", lambda _: None)
         patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         with pytest.raises(Unreachable, match="does not answer"):
             promote(two.environment, two.workspace, 2, "Bob")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from flows.environment import Environment
-from flows.ledger import LedgerUnreachable, transaction
+from flows.ledger.database import LedgerUnreachable, transaction
 from flows.release import audit
 from flows.release.audit import Tampered
 from flows.release.check import check
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 from .releases_of import approved, crown
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from flows.cli import main
-from flows.deployed import release as deployed
-from flows.exits import Refusal
+from flows.deploy import release as deployed
+from flows.errors import Refusal
 from flows.release.actions import approve, promote
 
 from .conftest import Shop

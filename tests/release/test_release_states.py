@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import create_engine
 
 from flows.environment import Environment
-from flows.exits import Refusal
-from flows.ledger import TABLES, _engine, transaction
+from flows.errors import Refusal
+from flows.ledger.database import TABLES, _engine, transaction
 from flows.release import audit
 from flows.release.check import check
 from flows.release.releases import (
@@ -27,7 +27,7 @@ from flows.release.releases import (
     read,
 )
 from flows.release.states import ALLOWED, VERDICTS, State
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 from .releases_of import EVIDENCE, approved, crown, release
 

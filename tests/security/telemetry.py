@@ -87,7 +87,7 @@ def main() -> None:
     """Prepare as the command line does, then use the libraries that are named."""
     folder = Path(sys.argv[1])
     from flows.environment import prepare
-    from flows.workspace import Workspace
+    from flows.workspace.workspace import Workspace
 
     prepare(Workspace(folder))
     socket.socket.connect = connect  # type: ignore[method-assign]

@@ -60,12 +60,12 @@ def test_registration_gate_monitor_and_deployed_flows_write_no_secret(
     from dvc.repo import Repo
 
     from flows.cli import main
-    from flows.deployed import release as deployed
-    from flows.deployed.monitor import monitor as deployed_monitor
+    from flows.deploy import release as deployed
+    from flows.deploy.monitor import monitor as deployed_monitor
     from flows.environment import prepare
-    from flows.exits import Refusal
-    from flows.graph import load_graph
-    from flows.workspace import Workspace
+    from flows.errors import Refusal
+    from flows.workspace.graph import load_graph
+    from flows.workspace.workspace import Workspace
     from tests.flows.results import write_results
 
     root = tmp_path / "workspace"

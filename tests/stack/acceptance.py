@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from flows.environment import prepare
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 from infra.ports import free_ports
 from infra.stack import down, parts, up
 from infra.state import BUCKETS, State

@@ -12,7 +12,7 @@ _OPENING = re.compile(r"run (\d{8}-\d{6}-\w+): \d+ stages")
 
 def stages(line: Line) -> list[str]:
     """The stages, each after those that it needs."""
-    from flows.graph import load_graph
+    from flows.workspace.graph import load_graph
 
     return [stage.name for stage in load_graph(line.source).stages]
 

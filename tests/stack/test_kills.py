@@ -214,7 +214,7 @@ def check_versions(line: Line, before: tuple[set[int], set[str]], pipelines: int
     from flows.environment import read_environment
     from flows.release.mirror import standing as releases
     from flows.release.unit import verify_stored
-    from flows.workspace import Workspace
+    from flows.workspace.workspace import Workspace
 
     versions, digests = standing(line)
     new = versions - before[0]

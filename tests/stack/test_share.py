@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.environment import Environment
-from flows.exits import USAGE, Refusal
-from flows.share import pull, push
-from flows.workspace import Workspace
+from flows.errors import USAGE, Refusal
+from flows.share.transfer import pull, push
+from flows.workspace.workspace import Workspace
 from tests.stack.shared_project import FILES, checksums, clone, make_project
 
 

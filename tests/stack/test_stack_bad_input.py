@@ -25,8 +25,8 @@ def toy(tmp_path: Path) -> Path:
     """A workspace with results that can be registered."""
     from dvc.repo import Repo
 
-    from flows.graph import load_graph
-    from flows.workspace import Workspace
+    from flows.workspace.graph import load_graph
+    from flows.workspace.workspace import Workspace
     from tests.flows.conftest import ROOT
     from tests.flows.results import write_results
 

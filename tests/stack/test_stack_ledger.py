@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import create_engine
 
 from flows.environment import read_environment
-from flows.ledger import LedgerUnreachable, transaction
+from flows.ledger.database import LedgerUnreachable, transaction
 from flows.release.audit import Tampered
 from flows.release.check import check
 from flows.release.releases import add, champion, move
 from flows.release.table import Release
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.stack
 
@@ -22,9 +22,9 @@ PROMOTE = """
 import sys
 from pathlib import Path
 from flows.environment import read_environment
-from flows.ledger import transaction
+from flows.ledger.database import transaction
 from flows.release.releases import StaleState, move
-from flows.workspace import Workspace
+from flows.workspace.workspace import Workspace
 try:
     with transaction(read_environment(), Workspace(Path.cwd())) as connection:
         move(connection, int(sys.argv[1]), "approved", "champion", "Bob", "better")

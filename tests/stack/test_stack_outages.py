@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from flows.environment import PATIENT, Environment
-from flows.ledger import LedgerUnreachable, transaction
-from flows.workspace import Workspace
+from flows.ledger.database import LedgerUnreachable, transaction
+from flows.workspace.workspace import Workspace
 from infra.state import State
 from tests.stack.commands import away, ended, needledrop, said, start, until
 from tests.stack.fault_proxy import FaultProxy

@@ -113,7 +113,7 @@ def test_up_leaves_what_runs_and_restarts_what_died(stack: State) -> None:
 
 
 def test_other_ports_are_refused_while_it_runs(stack: State) -> None:
-    from flows.exits import Refusal
+    from flows.errors import Refusal
     from infra.ports import free_ports
 
     with pytest.raises(Refusal, match="runs at other ports"):

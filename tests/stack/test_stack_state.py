@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.exits import BUSY, Refusal
+from flows.errors import BUSY, Refusal
 from infra.part import Part
 from infra.ports import Ports, free_ports, require_free
 from infra.stack import down, up

@@ -127,8 +127,8 @@ def test_a_corpus_is_fetched_from_a_bucket(tmp_path: Path, environment: dict[str
 def test_a_registered_model_is_in_s3_with_the_bytes_of_the_workspace(
     tmp_path: Path, stack_environment: dict[str, str], stack: State
 ) -> None:
-    from flows.graph import load_graph
-    from flows.workspace import Workspace
+    from flows.workspace.graph import load_graph
+    from flows.workspace.workspace import Workspace
     from tests.flows.conftest import ROOT
     from tests.flows.results import write_results
 

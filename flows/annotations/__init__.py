@@ -1,0 +1,1 @@
+"""A published list of described clips becomes a folder corpus."""

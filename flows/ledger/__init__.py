@@ -1,0 +1,1 @@
+"""What all workers agree on: one small database, its leases, and who died."""

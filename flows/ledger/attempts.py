@@ -1,0 +1,127 @@
+"""Attempts: each run of a deployed flow, in the ledger from its first moment to its end.
+
+An attempt lives as long as its own lease. One that still says `running` and has no living lease is
+dead, on whichever machine it ran: flows/ledger/reaper.py finds it.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Column, Float, Integer, Table, Text, delete, insert, select, update
+from sqlalchemy.engine import Connection, Row
+
+from flows.environment import Environment
+from flows.ledger.database import TABLES, LedgerUnreachable, transaction
+from flows.ledger.lease import lease, moment
+from flows.workspace.holder import me
+from flows.workspace.workspace import Workspace
+
+ATTEMPTS: Final = Table(
+    "attempts",
+    TABLES,
+    Column("run", Text, primary_key=True),  # Prefect's flow run id
+    Column("flow", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", Float, nullable=False),
+    Column("workspace", Text, nullable=False),
+    Column("began", Text, nullable=False),
+    Column("ended", Text),
+    Column("state", Text, nullable=False),  # running, finished, skipped, failed, crashed
+    Column("inputs", Text),  # digest of what it was made from
+    Column("result", Text, nullable=False),
+    Column("told", Integer, nullable=False),  # 1: Prefect knows that it crashed
+)
+
+LEASE_S = 180.0  # rides out a database that is away for a minute
+
+_PAUSES_S = (1.0, 5.0, 20.0, 60.0)  # before the end is written again
+
+
+@dataclass
+class Attempt:
+    """The run that is going on; what is set here is recorded at its end."""
+
+    run: str
+    state: str = "finished"
+    inputs: str | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def attempt(environment: Environment, workspace: Workspace, flow: str, run: str) -> Iterator[Attempt]:
+    """Record a run of `flow` while the body is at it.
+
+    Raises:
+        Leased: this very run is at work already.
+        LeaseLost: it was silent for so long that others took it for dead; it has stopped.
+    """
+    this = Attempt(run)
+    with lease(environment, workspace, lease_name(run), LEASE_S, run=run):
+        holder = me()
+        with transaction(environment, workspace) as connection:
+            connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.run == run))  # Prefect may start a run again
+            connection.execute(
+                insert(ATTEMPTS).values(
+                    run=run,
+                    flow=flow,
+                    place=holder.place,
+                    pid=holder.pid,
+                    started=holder.started,
+                    workspace=str(workspace.root),
+                    began=moment(),
+                    state="running",
+                    result="{}",
+                    told=0,
+                )
+            )
+        try:
+            yield this
+        except BaseException as error:
+            this.state, this.result = "failed", {"error": str(error) or type(error).__name__}
+            raise
+        finally:
+            _record_end(environment, workspace, this)
+
+
+def _record_end(environment: Environment, workspace: Workspace, this: Attempt) -> None:
+    """Write how a run ended; a database that is away for a minute must not make a finished run look dead."""
+    # A run that was taken for dead stays so.
+    mine = (ATTEMPTS.c.run == this.run) & (ATTEMPTS.c.state == "running")
+    end = {"state": this.state, "ended": moment(), "inputs": this.inputs, "result": json.dumps(this.result)}
+    for pause in (*_PAUSES_S, None):
+        try:
+            with transaction(environment, workspace) as connection:
+                connection.execute(update(ATTEMPTS).where(mine).values(**end))
+            return
+        except LedgerUnreachable:
+            if pause is None:
+                raise
+            time.sleep(pause)
+
+
+def lease_name(run: str) -> str:
+    """The lease by which an attempt lives."""
+    return f"run/{run}"
+
+
+def last_finished(connection: Connection, *flows: str) -> Row[Any] | None:
+    """The run of any of `flows` that ended well last; skipped ones made nothing."""
+    ours = ATTEMPTS.c.flow.in_(flows) & (ATTEMPTS.c.state == "finished")
+    return connection.execute(select(ATTEMPTS).where(ours).order_by(ATTEMPTS.c.ended.desc()).limit(1)).one_or_none()
+
+
+def last_here(connection: Connection, workspace: Workspace, run: str, *flows: str) -> Row[Any] | None:
+    """The last run of any of `flows` in `workspace` on this machine, however it ended; not `run` itself."""
+    place = ATTEMPTS.c.place == me().place
+    ours = ATTEMPTS.c.flow.in_(flows) & place & (ATTEMPTS.c.workspace == str(workspace.root)) & (ATTEMPTS.c.run != run)
+    return connection.execute(select(ATTEMPTS).where(ours).order_by(ATTEMPTS.c.began.desc()).limit(1)).one_or_none()
+
+
+def running(connection: Connection) -> list[Row[Any]]:
+    """Every run that has not said how it ended."""
+    return list(connection.execute(select(ATTEMPTS).where(ATTEMPTS.c.state == "running")))

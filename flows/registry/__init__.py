@@ -1,0 +1,1 @@
+"""MLflow: the way to it, and what a model version holds there."""

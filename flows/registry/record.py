@@ -1,0 +1,234 @@
+"""What a registered model's MLflow run holds: enough to judge the model and to make it again."""
+
+import json
+import math
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import distributions, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.params import read_all
+from components.settings import PARAMS_FILE, read_params
+from flows.registry.digest import LOCK_FILE, Digests
+from flows.registry.prompts import record_prompt
+from flows.workspace.graph import Graph
+from flows.workspace.results import headline, read_metrics
+from flows.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# What pyfunc_model.py and the components it bundles import.
+REQUIREMENTS = (
+    "av", "faiss-cpu", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torch", "tqdm",
+)  # fmt: skip
+METRIC_KEYS = 150
+_BATCH = 1000  # metrics in one request, MLflow's limit
+
+
+def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspace, names: Digests) -> None:
+    """Write params, metrics, the dataset, tables, reports and provenance into the run, which is the active one."""
+    import mlflow
+
+    root = workspace.root
+    commit, dirty = git_state(root)
+    tags = {f"needledrop.{name}": value for name, value in asdict(names).items()}
+    for name, value in (tags | {"mlflow.source.git.commit": commit, "needledrop.git_dirty": dirty}).items():
+        client.set_tag(run_id, name, value)
+    log_params(client, run_id, workspace)
+    log_metrics(client, run_id, graph, workspace)
+    log_dataset(graph, workspace, names)
+    evaluation = graph["evaluation"]
+    for path, folder in (
+        (root / LOCK_FILE, None),
+        (root / PARAMS_FILE, None),
+        (root / evaluation.argument("metrics"), "evaluation"),
+        (root / evaluation.argument("ranks"), "evaluation"),
+    ):
+        mlflow.log_artifact(str(path), folder)
+    mlflow.log_artifacts(str(root / evaluation.argument("plots")), "plots")
+    if summary := headline(graph, workspace):
+        columns = {key: [row[key] for row in summary["modes"]] for key in summary["modes"][0]}
+        mlflow.log_table(columns, "evaluation/summary.json")
+    mlflow.log_text(environment_text(), "environment.txt")
+    for stage in graph.stages:
+        if "docs" in stage.arguments:
+            mlflow.log_artifacts(str(root / stage.argument("docs")), f"{stage.name}-docs")
+    record_prompt(client, run_id, read_all(root / PARAMS_FILE).captioning)
+    for stage in graph.stages:
+        if "quality" in stage.arguments:
+            mlflow.log_artifacts(str(root / stage.argument("quality")), f"{stage.name}-quality")
+            mlflow.log_metrics(caption_quality(root / stage.argument("quality")))
+    from flows.drift.report import log_report
+
+    log_report(client, graph, workspace)
+    log_memory(graph, workspace)
+
+
+def log_memory(graph: Graph, workspace: Workspace) -> None:
+    """Log what later commands ask of this version: which clips it saw, and what new media are compared with."""
+    import mlflow
+
+    from flows.drift.stored import FOLDER as DRIFT
+    from flows.drift.stored import write_reference
+    from flows.lineage.written import FOLDER as LINEAGE
+    from flows.lineage.written import write_lineage
+
+    for name, write in ((LINEAGE, write_lineage), (DRIFT, write_reference)):
+        with tempfile.TemporaryDirectory() as scratch:
+            write(graph, workspace, Path(scratch))
+            mlflow.log_artifacts(scratch, name)
+
+
+def model_source(graph: Graph, workspace: Workspace) -> str:
+    """Log the model into the active run; return the URI to register."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    asked = (("string", "video"), ("string", "text"), ("long", "k"))
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name, required=False) for kind, name in asked]
+    answered: list[ColSpec | TensorSpec] = [
+        *(ColSpec("long", name) for name in ("query", "rank")),
+        ColSpec("double", "score"),
+        *(ColSpec("string", name) for name in ("clip_id", "track_id")),
+        *(ColSpec("string", name, required=False) for name in ("title", "artist")),
+        *(ColSpec("double", name) for name in ("start_s", "end_s")),
+        ColSpec("string", "tags"),
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        code = shutil.copytree(
+            workspace.root / "components",
+            Path(scratch) / "components",
+            ignore=shutil.ignore_patterns("__pycache__", "mini_bloom"),
+        )
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={
+                "model": str(workspace.root / graph["training"].argument("model")),
+                "index": str(workspace.root / graph["indexing"].argument("index")),
+                "params": str(workspace.root / PARAMS_FILE),
+            },
+            code_paths=[str(code)],
+            # Named, so that MLflow does not import the model in another process to find them out.
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+            signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(answered)),
+        )
+    return str(info.model_uri)
+
+
+def caption_quality(folder: Path) -> dict[str, float]:
+    """Return the few figures of the captions' report that runs are compared by; uncounted ones are left out."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    figures = {name: report[name] for name in ("recall", "hallucination_rate", "contradictions", "leaks")}
+    figures["yield"] = report["yield"]["value"]
+    return {f"captions/{name}": float(value) for name, value in figures.items() if value is not None}
+
+
+def log_params(client: "MlflowClient", run_id: str, workspace: Workspace) -> None:
+    """Log every key of params.yaml by its dotted name."""
+    from mlflow.entities import Param
+
+    flat = dict(flatten(read_params(workspace.root / PARAMS_FILE)))
+    params = [Param(key, str(value)[:6000]) for key, value in flat.items()]
+    for start in range(0, len(params), 100):
+        client.log_batch(run_id, params=params[start : start + 100])
+
+
+def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspace) -> None:
+    """Log the training's curves and the evaluation's figures; per-query data is in ranks.parquet."""
+    import pyarrow.parquet as pq
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    history = pq.ParquetFile(workspace.root / graph["training"].argument("history")).read().to_pylist()
+    metrics = [
+        Metric(_key(row["name"]), row["value"], now, row["step"]) for row in history if math.isfinite(row["value"])
+    ]
+    final = final_metrics(read_metrics(graph, workspace) or {})
+    final |= speed(workspace.root / graph["training"].argument("speed"))
+    metrics += [Metric(key, value, now, 0) for key, value in final.items()]
+    keys = {metric.key for metric in metrics}
+    assert len(keys) < METRIC_KEYS, f"{len(keys)} metric keys in one run"  # noqa: S101
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+
+
+def speed(path: Path) -> dict[str, float]:
+    """How fast training was, on the machine that ran it; nothing where the model came from DVC's cache."""
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {f"training/{name}": float(figures[name]) for name in ("samples_per_s", "seconds", "peak_memory_mib")}
+
+
+def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+    """Every value of the evaluation, and the interval of R@10; MLflow's names have no @ and no +."""
+    wanted: dict[str, float] = {}
+    for key, value in flatten(metrics):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            continue
+        # Of the limit, and of the way back from music to video, one figure is enough to compare runs by.
+        if key.startswith(("oracle.", "counterfactual.oracle.")) and "R@10" not in key:
+            continue
+        if "music_to_video" in key and "R@10" not in key:
+            continue
+        if key.endswith(".value"):
+            wanted[_key(key.removesuffix(".value"))] = float(value)
+        elif not key.endswith((".low", ".high")) or "R@10" in key:
+            wanted[_key(key)] = float(value)
+    return wanted
+
+
+def log_dataset(graph: Graph, workspace: Workspace, names: Digests) -> None:
+    """Log the manifest, by its digest, as the dataset the run was made from."""
+    import mlflow
+    import pandas as pd
+    import pyarrow.parquet as pq
+    from mlflow.data.pandas_dataset import from_pandas
+
+    path = graph["indexing"].argument("manifest")
+    columns = ["clip_id", "split", "duration_s"]
+    rows = pq.ParquetFile(workspace.root / path).read(columns=columns).to_pydict()
+    dataset = from_pandas(pd.DataFrame(rows), source=str(path), name="manifest", digest=names.manifest[:32])
+    mlflow.log_input(dataset, context="training")
+
+
+def git_state(root: Path) -> tuple[str, str]:
+    """The commit of the code, and whether files differ from it. `dvc.lock` is a result, so it does not count."""
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return "none", "unknown"
+    return commit, "true" if git("status", "--porcelain", "--", ".", f":(exclude){LOCK_FILE}") else "false"
+
+
+def environment_text() -> str:
+    """Every installed package with its version, as pip would list them."""
+    known = [item.metadata for item in distributions()]  # a file is read and parsed whenever this is asked for
+    found = {f"{about['Name']}=={about['Version']}" for about in known if about["Name"]}
+    return "\n".join(sorted(found, key=str.lower)) + "\n"
+
+
+def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, leaf) of nested mappings; a list is one leaf, as JSON."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from flatten(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, json.dumps(value) if isinstance(value, list) else value
+
+
+def _key(name: str) -> str:
+    return name.replace("@", "").replace("+", "-and-")

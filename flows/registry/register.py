@@ -1,0 +1,207 @@
+"""Registration: from files to one model version, once, whatever is killed in between.
+
+The content digest names the result. A version with that digest means the work is done; a run with
+it that no version points to is a half one, taken away and made again. The version is created last,
+in one call that carries the digest, so it exists whole or not at all. Then it gets its row in the
+ledger and is the challenger; a gate and a person decide what becomes champion (flows/release).
+"""
+
+import hashlib
+import io
+import json
+import platform
+import time
+from contextlib import redirect_stderr
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from components.stage import write_json
+from flows.environment import Environment, read_environment, redact
+from flows.errors import Refusal
+from flows.registry.digest import Digests, digests
+from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
+from flows.release.entry import RUN_TAG, enter, known
+from flows.release.mirror import CHAMPION, DIGEST_TAG, mirror, standing
+from flows.release.unit import read_pair
+from flows.workspace.graph import Graph
+from flows.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+__all__ = [
+    "CHAMPION",
+    "DIGEST_TAG",
+    "RUN_TAG",
+    "Registration",
+    "can_register",
+    "find_version",
+    "register",
+    "remembered",
+]
+
+WORKSPACE_TAG = "needledrop.workspace"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What the registry holds for these files."""
+
+    version: int
+    new: bool
+    digest: str
+    run_id: str
+    aliases: list[str] = field(default_factory=list)
+    tracking: str = ""
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """As a person would say it."""
+        what = "registered" if self.new else "already registered"
+        names = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        took = f" in {self.seconds:.1f} s" if self.new else ""
+        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{took}"
+
+
+def can_register(graph: Graph) -> bool:
+    """Tell whether the graph makes what a model version is made of."""
+    return all(stage in graph for stage in ("training", "evaluation", "indexing"))
+
+
+def register(graph: Graph, workspace: Workspace) -> Registration:
+    """Register what the files hold, if it is not registered yet, and make it the challenger.
+
+    Call it while holding the workspace's lock.
+
+    Raises:
+        Unreachable: MLflow did not answer; the files stay, and the message says what to run later.
+        Refusal: there is nothing to register, or model and index are no pair.
+    """
+    if not can_register(graph):
+        raise Refusal("dvc.yaml has no training, evaluation and indexing: nothing to register")
+    environment = read_environment()
+    uri = environment.tracking(workspace)
+    try:
+        client = connect(environment, workspace)
+        with answering(uri):
+            done = _register(client, environment, graph, workspace)
+    except Unreachable as error:
+        raise Unreachable(f"{error}; the results stay: run `needledrop register` later") from error.__cause__
+    write_json(workspace.receipt, done.as_json())
+    return done
+
+
+def remembered(graph: Graph, workspace: Workspace) -> Registration | None:
+    """The last registration, where it was of the very same content in the very same store; else None.
+
+    A run that changed nothing need not ask MLflow, which costs seconds; `needledrop register` does.
+    """
+    environment = read_environment()
+    try:
+        last = Registration(**json.loads(workspace.receipt.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    same_store = last.tracking == redact(environment.tracking(workspace)) and exists(environment, workspace)
+    if not same_store or last.digest != digests(graph, workspace).content:
+        return None
+    release = known(environment, workspace, last.digest)
+    if release is None or release.version != last.version:
+        return None
+    return replace(last, new=False, seconds=0.0, aliases=_aliases(environment, workspace, last.version))
+
+
+def _register(client: "MlflowClient", environment: Environment, graph: Graph, workspace: Workspace) -> Registration:
+    began = time.monotonic()
+    names = digests(graph, workspace)
+    version = find_version(client, names.content)
+    new = version is None
+    if version is None:
+        _require_pair(graph, workspace)
+        experiment = experiment_id(client, workspace, EXPERIMENT)
+        clear_half_runs(client, experiment, workspace_id(workspace), names.content)
+        version = _create(client, experiment, graph, workspace, names)
+    settle_aliases(client, environment, workspace, version)
+    return Registration(
+        version=int(version.version),
+        new=new,
+        digest=names.content,
+        run_id=version.tags.get(RUN_TAG, ""),
+        aliases=_aliases(environment, workspace, int(version.version)),
+        tracking=redact(environment.tracking(workspace)),
+        seconds=round(time.monotonic() - began, 2),
+    )
+
+
+def find_version(client: "MlflowClient", digest: str) -> "ModelVersion | None":
+    """Return the version whose content is `digest`."""
+    found = client.search_model_versions(f"name = '{MODEL}' and tags.`{DIGEST_TAG}` = '{digest}'")
+    return min(found, key=lambda version: int(version.version), default=None)
+
+
+def clear_half_runs(client: "MlflowClient", experiment: str, workspace: str, digest: str) -> int:
+    """Delete runs that a killed registration left: this workspace's unfinished ones, and those of `digest`.
+
+    The caller holds the workspace's lock and has found no version of `digest`, so none of them is in use.
+    """
+    half = client.search_runs(
+        [experiment], f"tags.`{DIGEST_TAG}` = '{digest}' and tags.`{WORKSPACE_TAG}` = '{workspace}'"
+    )
+    half += client.search_runs(
+        [experiment], f"tags.`{WORKSPACE_TAG}` = '{workspace}' and attributes.status = 'RUNNING'"
+    )
+    for run_id in {run.info.run_id for run in half}:
+        for model in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
+            client.delete_logged_model(model.model_id)
+        client.set_terminated(run_id, "KILLED")
+        client.delete_run(run_id)
+    return len(half)
+
+
+def settle_aliases(
+    client: "MlflowClient", environment: Environment, workspace: Workspace, version: "ModelVersion"
+) -> None:
+    """Put the version into the ledger as the challenger, and let MLflow show it."""
+    enter(client, environment, workspace, version)
+    mirror(environment, workspace)
+
+
+def _aliases(environment: Environment, workspace: Workspace, version: int) -> list[str]:
+    aliases = standing(environment, workspace).aliases
+    return sorted(name for name, number in aliases.items() if number == version)
+
+
+def _require_pair(graph: Graph, workspace: Workspace) -> None:
+    model, index = graph["training"].argument("model"), graph["indexing"].argument("index")
+    try:
+        read_pair(workspace.root / model, workspace.root / index)
+    except (ValueError, OSError, KeyError) as error:
+        raise Refusal(f"{model}, {index}: {error}; run `needledrop retrain`") from None
+
+
+def workspace_id(workspace: Workspace) -> str:
+    """A name for this workspace that tells nothing about the machine."""
+    return hashlib.sha256(f"{platform.node()}:{workspace.root}".encode()).hexdigest()[:16]
+
+
+def _create(
+    client: "MlflowClient", experiment: str, graph: Graph, workspace: Workspace, names: Digests
+) -> "ModelVersion":
+    """Write the run, then the version."""
+    import mlflow
+
+    from flows.registry.record import model_source, record
+
+    tags = {DIGEST_TAG: names.content, WORKSPACE_TAG: workspace_id(workspace)}
+    with mlflow.start_run(experiment_id=experiment, run_name=f"retrain {names.content[:8]}", tags=tags) as run:
+        record(client, run.info.run_id, graph, workspace, names)
+        source = model_source(graph, workspace)
+    version_tags = {f"needledrop.{key}": value for key, value in asdict(names).items()}
+    version_tags |= {DIGEST_TAG: names.content, RUN_TAG: run.info.run_id}
+    with redirect_stderr(io.StringIO()):  # it reports its steps there
+        version: ModelVersion = mlflow.register_model(source, MODEL, tags=version_tags)
+    return version

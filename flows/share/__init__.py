@@ -1,0 +1,1 @@
+"""The files of dvc.lock, through a remote."""

@@ -1,0 +1,1 @@
+"""One folder with a dvc.yaml: its graph, its runs, its locks."""

@@ -1,0 +1,212 @@
+"""The graph, asked of DVC: stages, their order, which of them would run and why.
+
+`dvc.yaml` is the only place where the graph is written; one load of DVC's own index answers
+everything here, in process.
+"""
+
+import itertools
+import os
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from flows.errors import BUSY, Refusal
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of `dvc.yaml`."""
+
+    name: str
+    """DVC's address: `ingest`, `features@video`."""
+    description: str
+    """Its `desc:`, or nothing."""
+    arguments: dict[str, str]
+    """`--name value` pairs of its command: where its files are."""
+    outputs: tuple[str, ...]
+    """Paths it writes, from the project's root."""
+    parents: tuple[str, ...]
+    """Stages whose outputs it reads."""
+    reasons: tuple[str, ...]
+    """Why its own state asks for a run, in words; empty when nothing changed."""
+
+    def argument(self, name: str) -> Path:
+        """The path given as `--name`.
+
+        Raises:
+            Refusal: the stage's command has no such argument.
+        """
+        if name not in self.arguments:
+            raise Refusal(f"dvc.yaml: the command of stage '{self.name}' has no --{name}")
+        return Path(self.arguments[name])
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All stages, each after its parents; ties in the order of `dvc.yaml`."""
+
+    stages: tuple[Stage, ...]
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether there is a stage `name`."""
+        return name in self._by_name
+
+    def __getitem__(self, name: str) -> Stage:
+        """Return stage `name`.
+
+        Raises:
+            Refusal: there is none.
+        """
+        if name not in self._by_name:
+            raise Refusal(f"dvc.yaml: no stage '{name}'")
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Stage]:
+        return {stage.name: stage for stage in self.stages}
+
+    @cached_property
+    def pending(self) -> dict[str, tuple[str, ...]]:
+        """Stages that must be given to DVC, with the reasons: their own, and parents that run first.
+
+        DVC may still find that a stage whose parents ran has nothing to do.
+        """
+        pending: dict[str, tuple[str, ...]] = {}
+        for stage in self.stages:
+            first = [parent for parent in stage.parents if parent in pending]
+            reasons = stage.reasons + ((f"after {', '.join(first)}",) if first else ())
+            if reasons:
+                pending[stage.name] = reasons
+        return pending
+
+
+def load_graph(root: Path) -> Graph:
+    """Read the graph of `root/dvc.yaml` and the state of every stage.
+
+    Raises:
+        Refusal: DVC cannot read the project, with its own words; or another DVC command is busy.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo, repo.lock:
+            return _read(repo, root)
+    except LockError:
+        raise Refusal("busy: a dvc command holds this workspace; wait for it to end", BUSY) from None
+    except DvcException as error:
+        raise Refusal(f"dvc: {_sentence(error)}") from None
+
+
+def _read(repo: Any, root: Path) -> Graph:
+    import networkx as nx  # type: ignore[import-untyped]
+
+    nodes = [stage for stage in repo.index.stages if stage.cmd]
+    # DVC's own addresses and file names depend on the current folder; ours are from the root.
+    names = {stage: _address(stage, root) for stage in nodes}
+    rank = {stage: number for number, stage in enumerate(nodes)}
+    edges = repo.index.graph.subgraph(nodes).reverse()  # DVC points from a stage to what it needs
+    stages: list[Stage] = []
+    unsettled: set[Any] = set()
+    for node in nx.lexicographical_topological_sort(edges, key=rank.__getitem__):
+        parents = sorted(edges.predecessors(node), key=rank.__getitem__)
+        ahead = {out.fs_path for parent in parents if parent in unsettled for out in parent.outs}
+        reasons = tuple(_reasons(node, ahead, root))
+        if reasons or ahead:
+            unsettled.add(node)
+        stages.append(
+            Stage(
+                name=names[node],
+                description=" ".join((node.desc or "").split()),
+                arguments=_arguments(node.cmd),
+                outputs=tuple(os.path.relpath(out.fs_path, root) for out in node.outs),
+                parents=tuple(names[parent] for parent in parents),
+                reasons=reasons,
+            )
+        )
+    return Graph(tuple(stages))
+
+
+def _address(node: Any, root: Path) -> str:
+    file = os.path.relpath(node.path, root)
+    return str(node.name) if file == "dvc.yaml" else f"{file}:{node.name}"
+
+
+def _reasons(node: Any, ahead: set[str], root: Path) -> list[str]:
+    """Say why `node` would run; files in `ahead` will be written first, so their state says nothing."""
+    from dvc.fs import localfs
+
+    if not any(item.hash_info for item in (*node.deps, *node.outs)):
+        return ["has never run"]
+    reasons = []
+    if node.changed_stage():
+        reasons.append("its command changed in dvc.yaml")
+    if node.always_changed:
+        reasons.append("always runs (always_changed in dvc.yaml)")
+    for dep in node.deps:
+        if hasattr(dep, "params"):
+            reasons += _param_reasons(dep)
+        elif not any(localfs.overlaps(dep.fs_path, path) for path in ahead):
+            reasons += [_dep_reason(os.path.relpath(dep.fs_path, root), state) for state in dep.status().values()]
+    for out in node.outs:
+        reasons += [_out_reason(os.path.relpath(out.fs_path, root), state) for state in out.status().values()]
+    return reasons
+
+
+def _dep_reason(path: str, state: str) -> str:
+    return {"deleted": f"{path} is missing", "new": f"{path} is a new dependency"}.get(state, f"{path} changed")
+
+
+def _out_reason(path: str, state: str) -> str:
+    words = {
+        "deleted": f"output {path} is missing",
+        "new": f"output {path} is new",
+        "not in cache": f"output {path} is not in DVC's cache",
+    }
+    return words.get(state, f"output {path} was changed after the stage wrote it")
+
+
+def _param_reasons(dep: Any) -> list[str]:
+    """Name each changed key with its old and new value."""
+    status: dict[str, Any] = dep.status()
+    changed = status.get(str(dep))
+    if isinstance(changed, str):  # the whole file
+        return [_dep_reason(str(dep), changed)]
+    before = dep.hash_info.value or {} if dep.hash_info else {}
+    now = dep.read_params()
+    reasons = []
+    for section in changed or {}:
+        old, new = _flat(section, before.get(section)), _flat(section, now.get(section))
+        reasons += [
+            f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key, "absent") != new.get(key, "absent")
+        ]
+    return reasons
+
+
+def _flat(key: str, value: Any) -> dict[str, str]:
+    if isinstance(value, dict):
+        return {name: text for inner, more in value.items() for name, text in _flat(f"{key}.{inner}", more).items()}
+    return {} if value is None else {key: str(value)}
+
+
+def _arguments(command: str | list[str]) -> dict[str, str]:
+    words = shlex.split(command if isinstance(command, str) else " ".join(command))
+    return {
+        word.removeprefix("--"): value
+        for word, value in itertools.pairwise(words)
+        if word.startswith("--") and not value.startswith("--")
+    }
+
+
+def _sentence(error: BaseException) -> str:
+    parts = [str(error)]
+    cause = error.__cause__
+    while cause is not None and len(parts) < 3:
+        parts.append(str(cause))
+        cause = cause.__cause__
+    return " ".join(": ".join(part for part in parts if part).split())
