@@ -7,6 +7,8 @@ except the standard `AWS_*` variables that boto3 reads by itself.
 import os
 import re
 import sys
+from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -15,7 +17,6 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import USAGE, Refusal
-from flows.workspace.workspace import Workspace
 
 # Libraries that report home unless told not to.
 TELEMETRY = {
@@ -49,6 +50,8 @@ _PREFECT = {
     "PREFECT_CLI_COLORS": "false",
 }
 
+
+_PAUSES_S = (1.0, 3.0, 6.0, 12.0)  # between tries; the last one again and again
 
 _SECRET = re.compile(r"(?i)([^=&]*(?:pass|token|secret|key|sig)[^=&]*=)[^&]*")
 
@@ -114,14 +117,6 @@ class Environment(BaseSettings):
     aws_session_token: SecretStr | None = Field(default=None, validation_alias="AWS_SESSION_TOKEN")
     """Session token for the S3 service."""
 
-    def tracking(self, workspace: Workspace) -> str:
-        """The MLflow URI in force."""
-        return self.tracking_uri or f"sqlite:///{workspace.mlflow_database}"
-
-    def ledger(self, workspace: Workspace) -> str:
-        """The ledger's database URL in force."""
-        return self.ledger_url or f"sqlite:///{workspace.ledger}"
-
     def redacted(self) -> dict[str, Any]:
         """Every setting as text that is safe to print: secrets say only whether they are set."""
         shown: dict[str, Any] = {}
@@ -163,16 +158,20 @@ def read_environment() -> Environment:
         raise Refusal(f"{name}: {detail['msg'].lower()} (got {detail['input']!r})", USAGE) from None
 
 
-def prepare(workspace: Workspace, verbose: bool = False) -> Environment:
+def prepare(prefect_home: Path, verbose: bool = False) -> Environment:
     """Set safe defaults for the libraries, before any of them is imported, and read the settings.
 
     Variables that the user set stay as they are.
+
+    Args:
+        prefect_home: where Prefect keeps its own state.
+        verbose: show Prefect's own log.
     """
     defaults = {
         **TELEMETRY,
         **_MLFLOW,
         **_PREFECT,
-        "PREFECT_HOME": str(workspace.prefect_home),
+        "PREFECT_HOME": str(prefect_home),
         "PREFECT_LOGGING_LEVEL": "INFO" if verbose else "WARNING",
         # Lines of stages go to Prefect's own log; the terminal has them from us already.
         "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "INFO",
@@ -181,6 +180,15 @@ def prepare(workspace: Workspace, verbose: bool = False) -> Environment:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     return read_environment()
+
+
+def pauses(together_s: float) -> Iterator[float]:
+    """Yield the pauses between tries, growing, for `together_s` seconds."""
+    for pause in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
+        if together_s <= 0:
+            return
+        yield min(pause, together_s)
+        together_s -= pause
 
 
 def child_environment(mark: dict[str, str]) -> dict[str, str]:

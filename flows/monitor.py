@@ -15,7 +15,6 @@ from flows.drift.logged import CHAMPION_TAG, OUTCOME_TAG, TRIGGER_TAG, fetch_mod
 from flows.drift.page import PAGE, Told, write_report
 from flows.drift.settings import DriftSettings, read_settings
 from flows.drift.watch import Outcome
-from flows.environment import Environment, read_environment
 from flows.ledger import notices as notify
 from flows.ledger.database import transaction
 from flows.registry.tracking import MODEL, answering, connect
@@ -24,6 +23,7 @@ from flows.retrain import observe_task, run_stages
 from flows.workspace.begin import begin
 from flows.workspace.graph import Graph, load_graph
 from flows.workspace.observe import is_outside
+from flows.workspace.platform import Platform
 from flows.workspace.processes import Processes
 from flows.workspace.run_stage import StageResult
 from flows.workspace.terminal import Terminal
@@ -78,10 +78,11 @@ def monitor(root: Path, retraining: bool = True, dry_run: bool = False, to_stder
     Raises:
         Refusal: params are wrong, the workspace is busy, a stage failed, or a server does not answer.
     """
-    workspace, terminal, environment = Workspace(root), Terminal(to_stderr), read_environment()
+    workspace, terminal = Workspace(root), Terminal(to_stderr)
+    platform = Platform.at(workspace)
     settings = read_settings(root)
     with begin(workspace) as run:
-        with transaction(environment, workspace) as connection:
+        with transaction(platform) as connection:
             release = champion(connection)
         if release is None:
             result = MonitorResult("refused", "there is no champion to compare with; approve and promote a version", "")
@@ -98,7 +99,7 @@ def monitor(root: Path, retraining: bool = True, dry_run: bool = False, to_stder
                 raise
             finally:
                 terminal.stages([one for one in results if one.log])
-            result = look(graph, workspace, environment, settings, release, retraining, dry_run)
+            result = look(graph, platform, settings, release, retraining, dry_run)
         terminal.say(sentence(result))
         create_markdown_artifact(key="monitor", markdown=sentence(result), description="What the monitor found")
         run.finish("finished", monitor=result.as_json())
@@ -107,68 +108,67 @@ def monitor(root: Path, retraining: bool = True, dry_run: bool = False, to_stder
 
 def look(
     graph: Graph,
-    workspace: Workspace,
-    environment: Environment,
+    platform: Platform,
     settings: DriftSettings,
     release: Release,
     retraining: bool,
     dry_run: bool,
 ) -> MonitorResult:
     """Compare, decide whether a retrain is due, write the page, log it, and tell."""
-    uri = environment.tracking(workspace)
-    client = connect(environment, workspace)
+    uri = platform.tracking_uri
+    client = connect(platform)
     with tempfile.TemporaryDirectory() as scratch, answering(uri):
         reference = fetch_reference(release, Path(scratch))
-        finding = watch.compare(graph, workspace, reference, settings, fetch_model(release, Path(scratch)))
+        finding = watch.compare(graph, platform.workspace, reference, settings, fetch_model(release, Path(scratch)))
     result = MonitorResult(finding.outcome, finding.words, finding.key, release.version, facts=watch.as_json(finding))
     if finding.outcome == "drift":
-        with transaction(environment, workspace) as connection:
+        with transaction(platform) as connection:
             now, limits = datetime.now(UTC), settings.retrains
             record = retraining and not dry_run
             claimed = budget.claim(connection, finding.key, release.version, limits, now, record)
         result.start, result.why = claimed.start, claimed.why
         if claimed.start and record:
-            start(environment, workspace, result)
-    folder = workspace.reports / "monitor" / f"{finding.key[:12]}-against-{release.version}"
+            start(platform, result)
+    folder = platform.workspace.reports / "monitor" / f"{finding.key[:12]}-against-{release.version}"
     told = Told(release.version, release.created, settings.false_alarms, next_step(result))
     write_report(folder, reference, finding, told)
     result.page = str(folder / PAGE)
     if not dry_run:
         tags = {TRIGGER_TAG: result.key, CHAMPION_TAG: str(release.version), OUTCOME_TAG: result.outcome}
         with answering(uri):
-            result.mlflow_run = log_run(client, workspace, folder, tags, result.facts)
+            result.mlflow_run = log_run(client, platform.workspace, folder, tags, result.facts)
         if finding.outcome == "drift":
-            tell(environment, workspace, result)
+            tell(platform, result)
     return result
 
 
-def start(environment: Environment, workspace: Workspace, result: MonitorResult) -> None:
+def start(platform: Platform, result: MonitorResult) -> None:
     """Start the retrain that was claimed; without a Prefect server a person does, and the claim is given back."""
-    if environment.prefect_api_url is not None:
-        from flows.deploy.start import start_retrain
+    if platform.environment.prefect_api_url is not None:
+        from flows.drift.start import start_retrain
 
         try:
             result.flow_run = start_retrain(result.key, result.words)
         except Exception as error:  # whatever it is, media have drifted and must be reported
             result.start, result.why = False, f"the retrain could not be started: {' '.join(str(error).split())[:200]}"
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         if result.flow_run is None:
             budget.release_claim(connection, result.key)
         else:
             budget.settle(connection, result.key, result.flow_run)
 
 
-def tell(environment: Environment, workspace: Workspace, result: MonitorResult) -> None:
+def tell(platform: Platform, result: MonitorResult) -> None:
     """Emit Prefect's event and send the notification, each once for the same media and champion."""
     about = f"drift/{result.key}/{result.champion}"
-    if notify.claim(environment, workspace, f"event/{about}"):
+    if notify.claim(platform, f"event/{about}"):
         emit_event(
             event=EVENT,
             resource={"prefect.resource.id": f"needledrop.model.{MODEL}", "prefect.resource.name": MODEL},
             payload={"key": result.key, "champion": result.champion, "words": result.words, "start": result.start},
         )
-        notify.settle(environment, workspace, f"event/{about}", done=True)
-    notify.send(environment, workspace, f"*needledrop* {sentence(result)}", about)
+        notify.settle(platform, f"event/{about}", done=True)
+    notify.send(platform, f"*needledrop* {sentence(result)}", about)
 
 
 def sentence(result: MonitorResult) -> str:

@@ -18,12 +18,13 @@ from flows.errors import Refusal
 from flows.gate.decide import GateResult
 from flows.gate.flow import gate
 from flows.ledger.database import LedgerUnreachable, transaction
-from flows.registry.register import Registration, can_register, register, remembered
+from flows.registration.register import Registration, can_register, register, remembered
 from flows.registry.tracking import Unreachable
 from flows.release.releases import read
 from flows.workspace.begin import begin
 from flows.workspace.graph import Graph, load_graph
 from flows.workspace.observe import Unanswered, is_outside, observe
+from flows.workspace.platform import Platform
 from flows.workspace.processes import Processes
 from flows.workspace.results import headline
 from flows.workspace.run_stage import StageFailed, StageResult, run_stage
@@ -94,7 +95,7 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
         summary.metrics = headline(graph, workspace)
         terminal.metrics(summary.metrics)
         if registering and can_register(graph):
-            known = None if graph.pending else remembered(graph, workspace)
+            known = None if graph.pending else remembered(graph, Platform.at(workspace))
             summary.registration = known or register_task(graph, workspace)
             terminal.say("\n" + summary.registration.sentence())
             if gating:
@@ -131,7 +132,7 @@ def observe_task(workspace: Workspace) -> str | None:
 @task(name="register", cache_policy=NO_CACHE, retries=0, persist_result=False)
 def register_task(graph: Graph, workspace: Workspace) -> Registration:
     """Register what the graph made; trying again when MLflow does not answer is its own matter."""
-    return register(graph, workspace)
+    return register(graph, Platform.at(workspace))
 
 
 def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult | None:
@@ -140,7 +141,7 @@ def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult 
     Raises:
         Unreachable, LedgerUnreachable: a server was away; a run that counted as finished would never be made up for.
     """
-    with transaction(read_environment(), workspace) as connection:
+    with transaction(Platform.at(workspace)) as connection:
         if read(connection, version).state not in _OPEN:
             return None
     try:
@@ -154,7 +155,7 @@ def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult 
     terminal.say(f"      {result.page}")
     from flows.lineage.card import publish_card
 
-    publish_card(read_environment(), workspace, version)
+    publish_card(Platform.at(workspace), version)
     return result
 
 

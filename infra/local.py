@@ -17,8 +17,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.environment import Environment, prepare
 from flows.errors import ERROR, OK, Refusal
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace, find_workspace
 
 HOST = "127.0.0.1"
@@ -63,11 +63,11 @@ class Server:
                 os.killpg(self.process.pid, number)
 
 
-def servers(workspace: Workspace, environment: Environment, mlflow_port: int, prefect_port: int) -> list[Server]:
+def servers(platform: Platform, mlflow_port: int, prefect_port: int) -> list[Server]:
     """The two servers over the workspace's databases, or over the tracking store that the environment names."""
-    store = environment.tracking(workspace)
+    store = platform.tracking_uri
     mlflow = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
-    mlflow += ["--backend-store-uri", store, "--default-artifact-root", workspace.mlflow_artifacts.as_uri()]
+    mlflow += ["--backend-store-uri", store, "--default-artifact-root", platform.workspace.mlflow_artifacts.as_uri()]
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)]
     return [Server("MLflow", mlflow_port, mlflow, "/health"), Server("Prefect", prefect_port, prefect, "/api/health")]
 
@@ -80,8 +80,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         workspace = find_workspace()
-        environment = prepare(workspace)
-        if (environment.tracking_uri or "").startswith("http"):
+        platform = Platform.prepared(workspace)
+        if (platform.environment.tracking_uri or "").startswith("http"):
             raise Refusal("MLFLOW_TRACKING_URI names a server: its page is there, there is none to start here")
         for port in (arguments.mlflow_port, arguments.prefect_port):
             _free(port)
@@ -90,7 +90,7 @@ def main() -> int:
         # Without this the MLflow server starts ten processes and takes 1 GB.
         os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         workspace.state.mkdir(parents=True, exist_ok=True)
-        return _serve(servers(workspace, environment, arguments.mlflow_port, arguments.prefect_port), workspace)
+        return _serve(servers(platform, arguments.mlflow_port, arguments.prefect_port), workspace)
     except Refusal as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import mlflow
 
-from flows.environment import read_environment
 from flows.registry.tracking import EXPERIMENT, answering, connect
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 from research.tables import Study
 
@@ -16,9 +16,9 @@ def record_study(study: Study, page: Path, workspace: Workspace) -> str:
     Raises:
         Unreachable: MLflow does not answer.
     """
-    environment = read_environment()
-    connect(environment, workspace)
-    with answering(environment.tracking(workspace)):
+    platform = Platform.at(workspace)
+    connect(platform)
+    with answering(platform.tracking_uri):
         mlflow.set_experiment(f"{EXPERIMENT}-study")
         with mlflow.start_run(run_name="study") as parent:
             mlflow.log_artifact(str(page))

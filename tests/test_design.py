@@ -214,6 +214,76 @@ def test_shared_modules_import_only_shared_modules() -> None:
                 assert module.split(".")[1] in SHARED, f"{name}.py imports {module}"
 
 
+# -- flows: topics in an order, no circle anywhere -----------------------------------------------
+
+# From the ground up. A topic may know what stands on the lines above it here, never what stands below or beside it.
+ORDER = (
+    ("errors",),
+    ("environment", "policy"),
+    ("workspace",),
+    ("annotations", "ledger"),
+    ("registry",),
+    ("release",),
+    ("drift", "lineage"),
+    ("registration",),
+    ("gate", "share"),
+    ("retrain",),
+    ("monitor",),
+    ("deploy",),
+    ("commands",),
+    ("cli",),
+)
+FLOOR = {topic: floor for floor, topics in enumerate(ORDER) for topic in topics}
+PACKAGES = ("components", "flows", "service", "infra", "research")
+
+
+def modules(*tops: str) -> dict[str, Path]:
+    """Dotted name to file, of every module below the folders that exist."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in python_files(*tops)
+    }
+
+
+def import_graph(*tops: str) -> dict[str, set[str]]:
+    """Module to the first-party modules that it imports, at its top, in a function or for types only."""
+    known = modules(*tops)
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        wanted = set(imported(path))
+        # `from a.b import c` names a.b and a.b.c; where c is a module, a.b is only its folder.
+        folders = {one.rpartition(".")[0] for one in wanted if one in known}
+        graph[name] = {one for one in wanted if one in known and one != name and one not in folders}
+    return graph
+
+
+def test_every_topic_of_flows_has_its_place_in_the_order() -> None:
+    topics = {name.split(".")[1] for name in modules("flows") if "." in name}
+    assert topics == set(FLOOR)
+
+
+def test_a_topic_imports_only_topics_below_it() -> None:
+    for name, others in import_graph("flows").items():
+        if "." not in name:
+            continue
+        own = name.split(".")[1]
+        for other in others:
+            topic = other.split(".")[1]
+            assert topic == own or FLOOR[topic] < FLOOR[own], f"{name} imports {other}: {own} stands below {topic}"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    import networkx as nx  # type: ignore[import-untyped]
+
+    graph = nx.DiGraph([(name, other) for name, others in import_graph(*PACKAGES).items() for other in others])
+    circles = [sorted(part) for part in nx.strongly_connected_components(graph) if len(part) > 1]
+    assert circles == []
+
+
+def test_few_files_lie_on_top_of_flows() -> None:
+    assert len(list((ROOT / "flows").glob("*.py"))) <= 8
+
+
 # -- nothing is pickled --------------------------------------------------------------------------
 
 

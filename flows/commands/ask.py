@@ -18,8 +18,8 @@ def add(command: AddCommand) -> None:
 
 
 def _recommend(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
-    from flows.registry import recommend
+    platform = here()
+    from flows.release import recommend
 
-    answer = recommend.ask(workspace, environment, arguments.video, arguments.text, arguments.k, arguments.alias)
+    answer = recommend.ask(platform, arguments.video, arguments.text, arguments.k, arguments.alias)
     return emit(answer) if arguments.json else recommend.show(answer)

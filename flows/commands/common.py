@@ -9,7 +9,7 @@ from flows.errors import OK, Refusal
 
 if TYPE_CHECKING:
     from flows.environment import Environment
-    from flows.workspace.workspace import Workspace
+    from flows.workspace.platform import Platform
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -40,13 +40,12 @@ def wait_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--wait", action="store_true", help="wait for another command in this workspace to end")
 
 
-def here(verbose: bool = False) -> tuple["Workspace", "Environment"]:
-    """The workspace around the current folder, and the environment, prepared for the libraries."""
-    from flows.environment import prepare
+def here(verbose: bool = False) -> "Platform":
+    """The platform around the current folder, prepared for the libraries."""
+    from flows.workspace.platform import Platform
     from flows.workspace.workspace import find_workspace
 
-    workspace = find_workspace()
-    return workspace, prepare(workspace, verbose)
+    return Platform.prepared(find_workspace(), verbose)
 
 
 def require_prefect(environment: "Environment") -> None:

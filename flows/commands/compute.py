@@ -26,18 +26,18 @@ def add(command: AddCommand) -> None:
 
 
 def _retrain(arguments: argparse.Namespace) -> int:
-    workspace, environment = here(arguments.verbose)
+    platform = here(arguments.verbose)
     from flows.workspace.begin import begin
 
     # A wrong key or a busy workspace is said at once, not after Prefect's start.
-    with begin(workspace, arguments.wait):
-        require_prefect(environment)
+    with begin(platform.workspace, arguments.wait):
+        require_prefect(platform.environment)
         from flows.retrain import retrain
 
         # While Prefect's server starts, in another process, this one has nothing else to do.
         threading.Thread(target=_import_dvc, daemon=True).start()
         done = retrain(
-            workspace.root,
+            platform.workspace.root,
             registering=not arguments.no_register,
             gating=not arguments.no_gate,
             to_stderr=arguments.json,
@@ -46,14 +46,15 @@ def _retrain(arguments: argparse.Namespace) -> int:
 
 
 def _register(arguments: argparse.Namespace) -> int:
-    workspace, _ = here()
+    platform = here()
+    workspace = platform.workspace
     from flows.workspace.begin import begin
 
     with begin(workspace, arguments.wait):
-        from flows.registry.register import register
+        from flows.registration.register import register
         from flows.workspace.graph import load_graph
 
-        registration = register(load_graph(workspace.root), workspace)
+        registration = register(load_graph(workspace.root), platform)
     if arguments.json:
         return emit(registration.as_json())
     print(registration.sentence())
@@ -61,17 +62,17 @@ def _register(arguments: argparse.Namespace) -> int:
 
 
 def _study(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.workspace.begin import begin
 
-    with begin(workspace, arguments.wait):
-        require_prefect(environment)
-        if not (workspace.root / "research").is_dir():
+    with begin(platform.workspace, arguments.wait):
+        require_prefect(platform.environment)
+        if not (platform.workspace.root / "research").is_dir():
             raise Refusal("the study is run from a checkout of the project: there is no research/ here")
-        sys.path.insert(0, str(workspace.root))  # research/ is no part of what is installed
+        sys.path.insert(0, str(platform.workspace.root))  # research/ is no part of what is installed
         from research.flow import study
 
-        written = study(workspace.root, arguments.music_videos, to_stderr=arguments.json)
+        written = study(platform.workspace.root, arguments.music_videos, to_stderr=arguments.json)
     return emit(written) if arguments.json else OK
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from flows.commands.common import AddCommand, emit, here
 from flows.errors import OK
+from flows.workspace.platform import Platform
 
 
 def add(command: AddCommand) -> None:
@@ -27,18 +28,20 @@ def _seconds(text: str) -> int:
 
 
 def _deploy(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.deploy import idle
     from flows.deploy.apply import deploy
     from flows.deploy.entries import read_deployments
 
-    done = deploy(environment, read_deployments(workspace.root, arguments.retrain_cron, arguments.jitter))
+    done = deploy(
+        platform.environment, read_deployments(platform.workspace.root, arguments.retrain_cron, arguments.jitter)
+    )
     if arguments.json:
         return emit([asdict(item) for item in done])
     width = max(len(item.name) for item in done)
     for item in done:
         print(f"{item.name:<{width}}  {item.what:<9}  {f'next run {item.next_run}' if item.next_run else ''}".rstrip())
-    for words in idle.look(environment):
+    for words in idle.look(platform.environment):
         print(f"note: {words}")
     return OK
 
@@ -48,7 +51,7 @@ def _worker(arguments: argparse.Namespace) -> int:
 
     for name, value in PATIENT.items():  # its runs inherit them
         os.environ.setdefault(name, value)
-    workspace, _ = here(verbose=True)
+    workspace = here(verbose=True).workspace
     from flows.deploy.apply import ensure_pool
     from flows.deploy.checkout import shared
     from flows.environment import read_environment
@@ -62,7 +65,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     ensure_pool(environment, arguments.pool)
     assert environment.checkouts is not None  # noqa: S101 - `shared` has seen to it
     idle = arguments.pool if alone(environment.checkouts, arguments.pool) else None
-    for run in reap(environment, workspace, idle):
+    for run in reap(Platform(workspace, environment), idle):
         print(f"run {run} had died: marked crashed, its leases are free", flush=True)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", arguments.pool]
     command += ["--name", worker_name(arguments.name)]

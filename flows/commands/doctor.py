@@ -2,20 +2,21 @@
 
 import contextlib
 import os
-import platform
 import shutil
 import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
 from typing import Any
 
 from rich.markup import escape
 
-from flows.environment import Environment, prepare, redact
+from flows.environment import Environment, redact
 from flows.errors import ERROR, OK, USAGE, Refusal
 from flows.registry import tracking
 from flows.workspace.console import console, table
 from flows.workspace.lock import holder
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace, find_workspace
 
 PACKAGES = (
@@ -29,9 +30,10 @@ LEAST_DISK_GIB, LEAST_MEMORY_GIB = 5.0, 4.0
 def examine() -> dict[str, Any]:
     """Return one line per check: name, ok, what was found."""
     workspace = find_workspace()
-    environment = prepare(workspace)
+    platform = Platform.prepared(workspace)
+    environment = platform.environment
     checks = [
-        _check("python", sys.version_info[:2] == (3, 11), platform.python_version() + ", made for 3.11"),
+        _check("python", sys.version_info[:2] == (3, 11), python_version() + ", made for 3.11"),
         *_packages(),
         _params(workspace),
         _disk(workspace),
@@ -39,7 +41,7 @@ def examine() -> dict[str, Any]:
         _check("processors", True, f"{os.cpu_count()}"),
         _device(),
         _lock(workspace),
-        _mlflow(workspace, environment),
+        _mlflow(platform),
         _prefect(environment),
     ]
     return {
@@ -102,12 +104,12 @@ def _lock(workspace: Workspace) -> dict[str, Any]:
     return _check("workspace", True, "free" if busy is None else f"busy: process {busy['pid']} since {busy['since']}")
 
 
-def _mlflow(workspace: Workspace, environment: Environment) -> dict[str, Any]:
-    uri = environment.tracking(workspace)
-    if not tracking.exists(environment, workspace):
+def _mlflow(platform: Platform) -> dict[str, Any]:
+    uri = platform.tracking_uri
+    if not tracking.exists(platform):
         return _check("MLflow", True, f"{redact(uri)}, made by the first registration")
     try:
-        client = tracking.connect(environment, workspace, patient=False)
+        client = tracking.connect(platform, patient=False)
         with tracking.answering(uri):
             client.search_experiments(max_results=1)
         return _check("MLflow", True, f"{redact(uri)} answers")

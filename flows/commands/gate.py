@@ -25,14 +25,14 @@ def add(command: AddCommand) -> None:
 
 
 def _gate(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.workspace.lock import hold
 
-    with hold(workspace, arguments.wait):
-        require_prefect(environment)
+    with hold(platform.workspace, arguments.wait):
+        require_prefect(platform.environment)
         from flows.gate.flow import gate
 
-        result = gate(workspace.root, arguments.version)
+        result = gate(platform.workspace.root, arguments.version)
     if arguments.json:
         emit(result.as_json())
     else:
@@ -59,10 +59,10 @@ def _show(result: "GateResult") -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.gate.compare import compare
 
-    done = compare(workspace, environment, arguments.a, arguments.b, arguments.out)
+    done = compare(platform, arguments.a, arguments.b, arguments.out)
     if arguments.json:
         return emit(done.as_json())
     print(done.sentence())

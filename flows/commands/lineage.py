@@ -30,20 +30,18 @@ def add(command: AddCommand) -> None:
 
 
 def _lineage(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.lineage import chain
 
-    made = chain.chain(environment, workspace, arguments.model)
+    made = chain.chain(platform, arguments.model)
     return emit(made) if arguments.json else chain.show(made)
 
 
 def _again(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.lineage import reproduce
 
-    done = reproduce.reproduce(
-        environment, workspace, arguments.model, arguments.repository, arguments.from_scratch, arguments.keep
-    )
+    done = reproduce.reproduce(platform, arguments.model, arguments.repository, arguments.from_scratch, arguments.keep)
     if not arguments.json:
         return reproduce.show(done)
     emit(done.as_json())
@@ -51,26 +49,26 @@ def _again(arguments: argparse.Namespace) -> int:
 
 
 def _who_saw(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.lineage import saw
 
-    seen = saw.who_saw(environment, workspace, arguments.track)
+    seen = saw.who_saw(platform, arguments.track)
     return emit(seen) if arguments.json else saw.show(seen)
 
 
 def _purge(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.lineage import purge
 
-    plan = purge.plan(environment, workspace, arguments.track, arguments.plan)
+    plan = purge.plan(platform, arguments.track, arguments.plan)
     return emit(plan) if arguments.json else purge.show(plan)
 
 
 def _card(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.lineage import card
 
-    text = card.card(environment, workspace, arguments.model)
+    text = card.card(platform, arguments.model)
     if arguments.out:
         card.write_card(arguments.out, text)
         return emit({"card": str(arguments.out)}) if arguments.json else OK

@@ -49,7 +49,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _scan(arguments: argparse.Namespace) -> int:
-    workspace, _ = here()
+    workspace = here().workspace
     from flows.workspace.lock import hold
     from flows.workspace.observe import observe
 
@@ -62,7 +62,7 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    workspace, _ = here()
+    workspace = here().workspace
     from flows.workspace import plan
 
     made = plan.make(workspace)
@@ -70,15 +70,15 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.commands import status
 
-    now = status.look(workspace, environment)
+    now = status.look(platform)
     return emit(now) if arguments.json else status.show(now)
 
 
 def _blame(arguments: argparse.Namespace) -> int:
-    workspace, _ = here()
+    workspace = here().workspace
     from flows.commands import blame
 
     traced = blame.trace(workspace, arguments.clip)

@@ -19,15 +19,15 @@ def add(command: AddCommand) -> None:
 
 
 def _monitor(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.workspace.begin import begin
 
-    with begin(workspace, arguments.wait):
-        require_prefect(environment)
+    with begin(platform.workspace, arguments.wait):
+        require_prefect(platform.environment)
         from flows.monitor import monitor
 
         result = monitor(
-            workspace.root,
+            platform.workspace.root,
             retraining=not arguments.no_retrain,
             dry_run=arguments.dry_run,
             to_stderr=arguments.json,

@@ -52,14 +52,12 @@ def _expected(text: str) -> int:
 
 
 def _approve(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.release import actions, show
 
     number = arguments.version
-    before = show.look(environment, workspace)
-    release = actions.approve(
-        environment, workspace, number, arguments.by, arguments.reason, arguments.override_inconclusive
-    )
+    before = show.look(platform)
+    release = actions.approve(platform, number, arguments.by, arguments.reason, arguments.override_inconclusive)
     if arguments.json:
         return emit(release.as_json())
     print(
@@ -72,16 +70,14 @@ def _approve(arguments: argparse.Namespace) -> int:
 
 
 def _promote(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.release import actions, show
 
-    before, number = show.look(environment, workspace), arguments.version
-    release = actions.promote(
-        environment, workspace, number, _who(arguments), arguments.expect, arguments.champion_lost
-    )
+    before, number = show.look(platform), arguments.version
+    release = actions.promote(platform, number, _who(arguments), arguments.expect, arguments.champion_lost)
     if arguments.json:
         return emit(release.as_json())
-    after = show.look(environment, workspace)["aliases"]
+    after = show.look(platform)["aliases"]
     held = f"; version {after['previous']} is previous" if "previous" in after else ""
     print(f"version {number} is {_already(before, number, 'champion')}champion, model and index together{held}")
     back = "needledrop rollback   restore the previous champion" if held else "needledrop recommend VIDEO   ask it"
@@ -90,11 +86,11 @@ def _promote(arguments: argparse.Namespace) -> int:
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.release import actions, show
 
-    before = show.look(environment, workspace)["aliases"].get("champion")
-    release = actions.rollback(environment, workspace, _who(arguments), arguments.reason, arguments.expect)
+    before = show.look(platform)["aliases"].get("champion")
+    release = actions.rollback(platform, _who(arguments), arguments.reason, arguments.expect)
     if arguments.json:
         return emit(release.as_json())
     print(f"version {release.version} is champion again, model and index together; version {before} is rolled back")
@@ -103,26 +99,26 @@ def _rollback(arguments: argparse.Namespace) -> int:
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.release import show
 
-    if note := show.heal(environment, workspace):
+    if note := show.heal(platform):
         print(note, file=sys.stderr)
     if arguments.version is None:
-        found = show.look(environment, workspace)
+        found = show.look(platform)
         return emit(found) if arguments.json else show.show(found)
-    one = show.look_at(environment, workspace, arguments.version)
+    one = show.look_at(platform, arguments.version)
     return emit(one) if arguments.json else show.show_one(one)
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.release import show
 
     if arguments.action == "show":
-        log = show.look_at_log(environment, workspace)
+        log = show.look_at_log(platform)
         return emit(log) if arguments.json else show.show_log(log)
-    found = show.verify(environment, workspace)
+    found = show.verify(platform)
     if arguments.json:
         return emit(found)
     print(f"audit log: {found['rows']} rows, each sealed over the one before; releases agree with it")

@@ -18,17 +18,17 @@ def add(command: AddCommand) -> None:
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.share import transfer as share
 
-    return _end(share.push(workspace, environment), arguments)
+    return _end(share.push(platform), arguments)
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    workspace, environment = here()
+    platform = here()
     from flows.share import transfer as share
 
-    return _end(share.pull(workspace, environment, arguments.force), arguments)
+    return _end(share.pull(platform, arguments.force), arguments)
 
 
 def _end(done: "Shared", arguments: argparse.Namespace) -> int:

@@ -11,23 +11,23 @@ from flows.release.mirror import ALIASES, standing
 from flows.workspace.console import console
 from flows.workspace.graph import load_graph
 from flows.workspace.lock import holder
+from flows.workspace.platform import Platform
 from flows.workspace.runs import read_runs
-from flows.workspace.workspace import Workspace
 
 
-def look(workspace: Workspace, environment: Environment) -> dict[str, Any]:
+def look(platform: Platform) -> dict[str, Any]:
     """Collect the state; what cannot be reached is said, not raised."""
-    runs = read_runs(workspace)
-    busy = holder(workspace)
+    runs = read_runs(platform.workspace)
+    busy = holder(platform.workspace)
     last = runs[0] if runs else None
     if last and last["state"] == "running" and busy is None:
         last = last | {"state": "killed"}
     try:
-        pending: list[str] | str = list(load_graph(workspace.root).pending)
+        pending: list[str] | str = list(load_graph(platform.workspace.root).pending)
     except Refusal as error:
         pending = str(error)
-    return {"busy": busy, "last_run": last, "pending": pending, "idle": _idle(environment),
-        "models": _models(workspace, environment), "releases": _releases(workspace, environment)}  # fmt: skip
+    return {"busy": busy, "last_run": last, "pending": pending, "idle": _idle(platform.environment),
+        "models": _models(platform), "releases": _releases(platform)}  # fmt: skip
 
 
 def _idle(environment: Environment) -> list[str]:
@@ -42,12 +42,12 @@ def _idle(environment: Environment) -> list[str]:
         return [str(error)]
 
 
-def _models(workspace: Workspace, environment: Environment) -> dict[str, Any]:
-    uri = redact(environment.tracking(workspace))
-    if not tracking.exists(environment, workspace):
+def _models(platform: Platform) -> dict[str, Any]:
+    uri = redact(platform.tracking_uri)
+    if not tracking.exists(platform):
         return {"tracking": uri, "versions": 0, "aliases": {}}
     try:
-        client = tracking.connect(environment, workspace, patient=False)
+        client = tracking.connect(platform, patient=False)
         with tracking.answering(uri):
             versions = client.search_model_versions(f"name = '{tracking.MODEL}'")
             found = client.search_registered_models(f"name = '{tracking.MODEL}'")
@@ -57,9 +57,9 @@ def _models(workspace: Workspace, environment: Environment) -> dict[str, Any]:
     return {"tracking": uri, "versions": len(versions), "aliases": aliases}
 
 
-def _releases(workspace: Workspace, environment: Environment) -> dict[str, Any]:
+def _releases(platform: Platform) -> dict[str, Any]:
     try:
-        now = standing(environment, workspace)
+        now = standing(platform)
     except Refusal as error:
         return {"error": str(error)}
     states = {release.version: release for release in now.releases}

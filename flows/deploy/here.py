@@ -8,13 +8,13 @@ from pathlib import Path
 from prefect.runtime import flow_run
 
 from flows.deploy.checkout import carry_over
-from flows.environment import Environment, prepare
 from flows.ledger.attempts import LEASE_S, Attempt, attempt, last_finished, last_here
 from flows.ledger.database import transaction
 from flows.ledger.lease import lease
 from flows.ledger.reaper import reap
 from flows.workspace.holder import place
-from flows.workspace.workspace import Workspace, find_workspace
+from flows.workspace.platform import Platform
+from flows.workspace.workspace import find_workspace
 
 PIPELINE = "pipeline"
 """The lease under which stages run: one at a time over all workers that share the ledger."""
@@ -26,35 +26,33 @@ RETRAIN, MONITOR = "needledrop-retrain", "needledrop-monitor"
 class Here:
     """Where a deployed flow runs."""
 
-    workspace: Workspace
-    environment: Environment
+    platform: Platform
     attempt: Attempt
 
 
 @contextmanager
 def here(flow: str) -> Iterator[Here]:
     """Enter a run of `flow` in the ledger, in the workspace that the pull step made, after reaping dead ones."""
-    workspace = find_workspace()
-    environment = prepare(workspace)
-    reap(environment, workspace)
-    with attempt(environment, workspace, flow, str(flow_run.id)) as this:
-        yield Here(workspace, environment, this)
+    platform = Platform.prepared(find_workspace())
+    reap(platform)
+    with attempt(platform, flow, str(flow_run.id)) as this:
+        yield Here(platform, this)
 
 
 @contextmanager
 def pipeline(now: Here) -> Iterator[None]:
     """Have the pipeline to oneself, however long that takes, with the newest rows of this machine in place."""
-    with lease(now.environment, now.workspace, PIPELINE, LEASE_S, wait_s=None, run=now.attempt.run):
+    with lease(now.platform, PIPELINE, LEASE_S, wait_s=None, run=now.attempt.run):
         if (source := newer_rows(now)) is not None:
-            carry_over(source, now.workspace)
+            carry_over(source, now.platform.workspace)
         yield
 
 
 def newer_rows(now: Here) -> Path | None:
     """The workspace of the last finished run, where that is another and this one has not been used since."""
-    with transaction(now.environment, now.workspace) as connection:
+    with transaction(now.platform) as connection:
         newest = last_finished(connection, RETRAIN, MONITOR)
-        mine = last_here(connection, now.workspace, now.attempt.run, RETRAIN, MONITOR)
-    if newest is None or newest.place != place() or Path(newest.workspace) == now.workspace.root:
+        mine = last_here(connection, now.platform.workspace, now.attempt.run, RETRAIN, MONITOR)
+    if newest is None or newest.place != place() or Path(newest.workspace) == now.platform.workspace.root:
         return None
     return Path(newest.workspace) if mine is None or mine.began < newest.began else None

@@ -8,9 +8,9 @@ import yaml
 
 from components.settings import PARAMS_FILE, read_params
 from flows.errors import USAGE, Refusal
-from flows.registry.record import git_state
 from flows.workspace.begin import check
 from flows.workspace.observe import observe
+from flows.workspace.provenance import git_state
 from flows.workspace.workspace import Workspace
 
 

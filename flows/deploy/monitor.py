@@ -20,6 +20,6 @@ def monitor(commit: str = "main", retraining: bool = True) -> State[Any]:
         retraining: Start a retrain when the decision says so; without it only the report is made.
     """
     with here(MONITOR) as now, pipeline(now):
-        result = monitor_here(now.workspace.root, retraining=retraining)
+        result = monitor_here(now.platform.workspace.root, retraining=retraining)
         now.attempt.result = result.as_json()
         return Completed(message=sentence(result))

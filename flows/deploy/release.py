@@ -29,7 +29,7 @@ def approve(version: Version, by: Name, reason: Name, override_inconclusive: boo
         override_inconclusive: Approve although the gate could not tell; never after a failed gate.
     """
     with here(APPROVE) as now:
-        release = actions.approve(now.environment, now.workspace, version, by, reason, override_inconclusive)
+        release = actions.approve(now.platform, version, by, reason, override_inconclusive)
         return _done(now, release, f"version {version} is approved by {release.approved_by}")
 
 
@@ -43,7 +43,7 @@ def promote(version: Version, by: Name, expected_champion: Champion | None = Non
         expected_champion: Refuse unless this version is champion now; 0 for none yet. Empty: the one that it was gated against.
     """
     with here(PROMOTE) as now:
-        release = actions.promote(now.environment, now.workspace, version, by, expected_champion)
+        release = actions.promote(now.platform, version, by, expected_champion)
         return _done(now, release, f"version {version} is the champion")
 
 
@@ -57,7 +57,7 @@ def rollback(by: Name, reason: Name, expected_champion: Champion | None = None) 
         expected_champion: Refuse unless this version is champion now, so that a second try does not go back twice. Empty: any.
     """
     with here(ROLLBACK) as now:
-        release = actions.rollback(now.environment, now.workspace, by, reason, expected_champion)
+        release = actions.rollback(now.platform, by, reason, expected_champion)
         return _done(now, release, f"version {release.version} is the champion again")
 
 

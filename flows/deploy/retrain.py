@@ -45,15 +45,15 @@ def retrain(
             pause = random.uniform(0, jitter_s)  # noqa: S311 - spreads load, keeps no secret
             logger.info("waiting %.0f s (jitter)", pause)
             time.sleep(pause)
-        override(now.workspace, overrides or {})
+        override(now.platform.workspace, overrides or {})
         with pipeline(now):
-            with transaction(now.environment, now.workspace) as connection:
+            with transaction(now.platform) as connection:
                 last = last_finished(connection, RETRAIN)
-            now.attempt.inputs = inputs_digest(now.workspace)
+            now.attempt.inputs = inputs_digest(now.platform.workspace)
             if last is not None and last.inputs == now.attempt.inputs and not force:
                 now.attempt.state = "skipped"
                 return Completed(name="Skipped", message=f"nothing changed since run {last.run} of {last.began}")
-            done = retrain_here(now.workspace.root, gating=gating)
+            done = retrain_here(now.platform.workspace.root, gating=gating)
             now.attempt.result = done.as_json()
             return Completed(message=_words(done))
 

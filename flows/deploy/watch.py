@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.deploy.here import here
 from flows.deploy.inputs import corpus_digest
-from flows.deploy.start import start_retrain
+from flows.drift.start import start_retrain
 from flows.errors import Refusal
 from flows.ledger.attempts import last_finished
 from flows.ledger.database import transaction
@@ -36,19 +36,19 @@ def watch(
     """
     logger = get_run_logger()
     with here(FLOW) as now:
-        if not is_outside(now.workspace):
+        if not is_outside(now.platform.workspace):
             raise Refusal("params.yaml: the corpus is rendered in the workspace; there is nothing to watch")
-        with transaction(now.environment, now.workspace) as connection:
+        with transaction(now.platform) as connection:
             last = last_finished(connection, FLOW)
-        first = _look(now.workspace)
+        first = _look(now.platform.workspace)
         if last is not None and last.inputs == first:
             now.attempt.state, now.attempt.inputs = "skipped", first
             return Completed(name="Skipped", message="the corpus is as it was")
-        settled = settle(lambda: _look(now.workspace), first, settle_s, give_up_s)
+        settled = settle(lambda: _look(now.platform.workspace), first, settle_s, give_up_s)
         if settled is None:
             now.attempt.state = "skipped"
             return Completed(name="Unsettled", message=f"the corpus still changes after {give_up_s} s")
-        made = plan.make(now.workspace)
+        made = plan.make(now.platform.workspace)
         logger.info("would run: %s", ", ".join(stage["name"] for stage in made["stages"] if stage["runs"]) or "nothing")
         run = start_retrain(settled, "the corpus changed", {"commit": commit})
         now.attempt.inputs, now.attempt.result = settled, {"retrain": run}

@@ -60,8 +60,8 @@ def champion_reference(client: "MlflowClient") -> tuple[str, pd.DataFrame, dict[
     """Return the champion's version and reference; None where there is no champion."""
     import mlflow
 
-    from flows.registry.register import CHAMPION, RUN_TAG
     from flows.registry.tracking import MODEL
+    from flows.release.mirror import CHAMPION, RUN_TAG
 
     registered = {model.name: model for model in client.search_registered_models(f"name = '{MODEL}'")}
     number = registered[MODEL].aliases.get(CHAMPION) if MODEL in registered else None

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from flows.environment import Environment
 from flows.errors import Refusal
 from flows.gate.logged import Logged, read_logged, require_same_queries
 from flows.gate.settings import read_settings
 from flows.gate.sides import Queries, Side
 from flows.registry.tracking import connect, exists
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 
@@ -36,12 +36,11 @@ class Comparison:
         return f"{self.words['headline']}. {self.words['found']}\nreport: {self.page}"
 
 
-def compare(workspace: Workspace, environment: Environment, a: str, b: str, out: Path | None) -> Comparison:
+def compare(platform: Platform, a: str, b: str, out: Path | None) -> Comparison:
     """Compare two runs that were asked the same queries, and write the page.
 
     Args:
-        workspace: its manifest and tags tell artists and slices; it may be of other data.
-        environment: where MLflow is.
+        platform: where MLflow is.
         a: number of a model version, or id of a run.
         b: what it is held against.
         out: where the page goes, its JSON beside it; default: the workspace's reports.
@@ -49,17 +48,17 @@ def compare(workspace: Workspace, environment: Environment, a: str, b: str, out:
     Raises:
         Refusal: one of them is not there or has no ranks, or they were asked other queries.
     """
-    settings = read_settings(workspace.root)
-    if not exists(environment, workspace):
+    settings = read_settings(platform.workspace.root)
+    if not exists(platform):
         raise Refusal("nothing is registered yet; run `needledrop retrain` first")
-    client = connect(environment, workspace, patient=False)
-    ours, theirs = (read_logged(client, environment.tracking(workspace), word) for word in (a, b))
+    client = connect(platform, patient=False)
+    ours, theirs = (read_logged(client, platform.tracking_uri, word) for word in (a, b))
     require_same_queries(ours, theirs)
     from flows.gate.evidence import write
     from flows.gate.judge import judge
     from flows.gate.media import embedded
 
-    queries = _queries(workspace, ours)
+    queries = _queries(platform.workspace, ours)
     try:
         report = judge(queries, _side(ours, queries), _side(theirs, queries), "comparison", settings)
     except ValueError as error:
@@ -67,9 +66,9 @@ def compare(workspace: Workspace, environment: Environment, a: str, b: str, out:
     report["provenance"] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "seed": settings.seed, "resamples": settings.resamples,
     }  # fmt: skip
-    page = (out or workspace.reports / f"compare-{a}-{b}.html").resolve()
+    page = (out or platform.workspace.reports / f"compare-{a}-{b}.html").resolve()
     beside = page.with_suffix(".json")
-    write(beside, page, report, embedded(report, workspace.root, settings.media_mib))
+    write(beside, page, report, embedded(report, platform.workspace.root, settings.media_mib))
     return Comparison(ours.name, theirs.name, report["words"], report["modes"], str(page), str(beside))
 
 

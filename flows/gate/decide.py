@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flows.environment import Environment
 from flows.errors import GATE_FAILED, Refusal
 from flows.gate import evidence
 from flows.gate.rules import Outcome
@@ -16,6 +15,7 @@ from flows.release.mirror import mirror
 from flows.release.releases import Release, StaleState
 from flows.release.unit import ArtifactsGone
 from flows.workspace.graph import Graph
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,25 +58,25 @@ class GateResult:
         return asdict(self)
 
 
-def decide(graph: Graph, workspace: Workspace, environment: Environment, version: int | None) -> GateResult:
+def decide(graph: Graph, platform: Platform, version: int | None) -> GateResult:
     """Gate a version; the caller holds the workspace's lock.
 
     Raises:
         Refusal: see `gate`.
     """
-    settings = read_settings(workspace.root)
-    client = mirror(environment, workspace)
-    release, champion = _pair(environment, workspace, version)
-    uri = environment.tracking(workspace)
+    settings = read_settings(platform.workspace.root)
+    client = mirror(platform)
+    release, champion = _pair(platform, version)
+    uri = platform.tracking_uri
     from flows.gate.evaluate import read_test_set
 
-    test = read_test_set(graph, workspace)
+    test = read_test_set(graph, platform.workspace)
     key = evidence.key_of(release.digest, champion.digest if champion else None, test.queries.digest, settings.digest())
-    folder = workspace.reports / f"gate-{release.version}"
+    folder = platform.workspace.reports / f"gate-{release.version}"
     report = evidence.recall(client, uri, release.version, release.run_id, key, folder)
     known = report is not None
     if report is None:
-        report = _examine(client, graph, workspace, test, release, champion, settings)
+        report = _examine(client, graph, platform.workspace, test, release, champion, settings)
         report["provenance"] = {
             "key": key,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,25 +85,25 @@ def decide(graph: Graph, workspace: Workspace, environment: Environment, version
         }
         from flows.gate.media import embedded
 
-        media = embedded(report, workspace.root, settings.media_mib)
+        media = embedded(report, platform.workspace.root, settings.media_mib)
         evidence.write(folder / evidence.JSON, folder / evidence.PAGE, report, media)
         evidence.log(client, uri, release.version, release.run_id, folder, report)
     proof = evidence.sha256(folder / evidence.JSON)
-    _settle(environment, workspace, release, champion, report, proof)
-    mirror(environment, workspace)
+    _settle(platform, release, champion, report, proof)
+    mirror(platform)
     return GateResult(
         release.version, champion.version if champion else None, report["verdict"], report["words"], report["checks"],
         proof, known, str(folder / evidence.PAGE), str(folder / evidence.JSON),
     )  # fmt: skip
 
 
-def _pair(environment: Environment, workspace: Workspace, version: int | None) -> tuple[Release, Release | None]:
+def _pair(platform: Platform, version: int | None) -> tuple[Release, Release | None]:
     """Return the version and the champion.
 
     Raises:
         Refusal: there is no such version, or nothing to find out about it.
     """
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         champion = releases.champion(connection)
         release = releases.challenger(connection) if version is None else releases.read(connection, version)
     if release is None:
@@ -169,8 +169,7 @@ def _judged(
 
 
 def _settle(
-    environment: Environment,
-    workspace: Workspace,
+    platform: Platform,
     release: Release,
     champion: Release | None,
     report: dict[str, Any],
@@ -183,7 +182,7 @@ def _settle(
     """
     verdict, number = report["verdict"], release.version
     reigning = champion.version if champion else None
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         now, at = releases.read(connection, number), releases.champion(connection)
         if (at.version if at else None) != reigning:
             held = f"version {at.version} became champion" if at else "the champion was taken back"

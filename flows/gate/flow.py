@@ -5,11 +5,11 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.environment import prepare
 from flows.gate.decide import GateResult, decide
 from flows.workspace.begin import check
 from flows.workspace.graph import load_graph
 from flows.workspace.lock import hold
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import find_workspace
 
 
@@ -28,10 +28,10 @@ def gate(root: Path, version: int | None = None) -> GateResult:
         Refusal: it cannot be gated; the message says why, and nothing has changed.
     """
     workspace = find_workspace(root)
-    environment = prepare(workspace)
+    platform = Platform.prepared(workspace)
     check(workspace)
     with hold(workspace):
-        result = decide(load_graph(workspace.root), workspace, environment, version)
+        result = decide(load_graph(workspace.root), platform, version)
     create_markdown_artifact(key="gate", markdown=_markdown(result), description="Verdict of the gate")
     return result
 

@@ -10,7 +10,7 @@ from flows.environment import redact
 from flows.errors import Refusal
 from flows.gate.sides import MODES
 from flows.registry.tracking import MODEL, answering
-from flows.release.entry import RUN_TAG
+from flows.release.mirror import RUN_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,10 +14,10 @@ from typing import Any, Final
 from sqlalchemy import Column, Float, Integer, Table, Text, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from flows.environment import Environment
 from flows.ledger.database import TABLES, LedgerUnreachable, transaction
 from flows.ledger.lease import lease, moment
 from flows.workspace.holder import me
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 ATTEMPTS: Final = Table(
@@ -53,7 +53,7 @@ class Attempt:
 
 
 @contextmanager
-def attempt(environment: Environment, workspace: Workspace, flow: str, run: str) -> Iterator[Attempt]:
+def attempt(platform: Platform, flow: str, run: str) -> Iterator[Attempt]:
     """Record a run of `flow` while the body is at it.
 
     Raises:
@@ -61,9 +61,9 @@ def attempt(environment: Environment, workspace: Workspace, flow: str, run: str)
         LeaseLost: it was silent for so long that others took it for dead; it has stopped.
     """
     this = Attempt(run)
-    with lease(environment, workspace, lease_name(run), LEASE_S, run=run):
+    with lease(platform, lease_name(run), LEASE_S, run=run):
         holder = me()
-        with transaction(environment, workspace) as connection:
+        with transaction(platform) as connection:
             connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.run == run))  # Prefect may start a run again
             connection.execute(
                 insert(ATTEMPTS).values(
@@ -72,7 +72,7 @@ def attempt(environment: Environment, workspace: Workspace, flow: str, run: str)
                     place=holder.place,
                     pid=holder.pid,
                     started=holder.started,
-                    workspace=str(workspace.root),
+                    workspace=str(platform.workspace.root),
                     began=moment(),
                     state="running",
                     result="{}",
@@ -85,17 +85,17 @@ def attempt(environment: Environment, workspace: Workspace, flow: str, run: str)
             this.state, this.result = "failed", {"error": str(error) or type(error).__name__}
             raise
         finally:
-            _record_end(environment, workspace, this)
+            _record_end(platform, this)
 
 
-def _record_end(environment: Environment, workspace: Workspace, this: Attempt) -> None:
+def _record_end(platform: Platform, this: Attempt) -> None:
     """Write how a run ended; a database that is away for a minute must not make a finished run look dead."""
     # A run that was taken for dead stays so.
     mine = (ATTEMPTS.c.run == this.run) & (ATTEMPTS.c.state == "running")
     end = {"state": this.state, "ended": moment(), "inputs": this.inputs, "result": json.dumps(this.result)}
     for pause in (*_PAUSES_S, None):
         try:
-            with transaction(environment, workspace) as connection:
+            with transaction(platform) as connection:
                 connection.execute(update(ATTEMPTS).where(mine).values(**end))
             return
         except LedgerUnreachable:

@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import MetaData, event
 from sqlalchemy.engine import Connection, Engine
 
-from flows.environment import Environment, redact
+from flows.environment import pauses, redact
 from flows.errors import Refusal
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -36,17 +36,14 @@ class LedgerUnreachable(Refusal):
 
 
 @contextmanager
-def transaction(
-    environment: Environment, workspace: Workspace, patience_s: float | None = None
-) -> Iterator[Connection]:
+def transaction(platform: Platform, patience_s: float | None = None) -> Iterator[Connection]:
     """Yield a connection inside one serialised transaction: all of it happens, or nothing.
 
     Writers take turns, so what was read inside is still true when it is written. A database that does not
     answer is asked again, before anything has happened.
 
     Args:
-        environment: names the database.
-        workspace: has it, where none is named.
+        platform: names the database.
         patience_s: for how long it is asked; default: as the settings say.
 
     Raises:
@@ -54,11 +51,11 @@ def transaction(
     """
     from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
-    url = environment.ledger(workspace)
+    url = platform.ledger_url
     try:
-        if environment.ledger_url is None:
-            workspace.state.mkdir(parents=True, exist_ok=True)
-        patience_s = environment.patience_s if patience_s is None else patience_s
+        if platform.environment.ledger_url is None:
+            platform.workspace.state.mkdir(parents=True, exist_ok=True)
+        patience_s = platform.environment.patience_s if patience_s is None else patience_s
         with _connected(url, patience_s) as connection, connection.begin():
             yield connection
     except (DBAPIError, NoSuchModuleError, ImportError) as error:
@@ -75,8 +72,6 @@ def _connected(url: str, patience_s: float) -> Connection:
         DBAPIError: it does not answer, or refuses.
     """
     from sqlalchemy.exc import OperationalError
-
-    from flows.registry.tracking import pauses
 
     engine, waits = _engine(url), pauses(patience_s)
     while True:

@@ -21,11 +21,10 @@ from typing import Any, Final
 from sqlalchemy import Column, Float, Integer, Table, Text, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from flows.environment import Environment
 from flows.errors import BUSY, Refusal
 from flows.ledger.database import TABLES, LedgerUnreachable, transaction
 from flows.workspace.holder import Holder, me
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 LEASES: Final = Table(
     "leases",
@@ -60,13 +59,12 @@ class Held:
 
     name: str
     token: str
-    environment: Environment
-    workspace: Workspace
+    platform: Platform
     seconds: float
 
     def renew(self) -> bool:
         """Make it last `seconds` from now; False where it is no longer ours."""
-        with transaction(self.environment, self.workspace, patience_s=0.0) as connection:  # the next beat tries again
+        with transaction(self.platform, patience_s=0.0) as connection:  # the next beat tries again
             ours = (LEASES.c.name == self.name) & (LEASES.c.token == self.token)
             done = connection.execute(update(LEASES).where(ours).values(expires=moment(self.seconds)))
             return done.rowcount == 1
@@ -83,8 +81,7 @@ class Held:
 
 @contextmanager
 def lease(
-    environment: Environment,
-    workspace: Workspace,
+    platform: Platform,
     name: str,
     seconds: float = 60.0,
     wait_s: float | None = 0.0,
@@ -95,8 +92,7 @@ def lease(
     Enter it in the main thread: only that can be stopped when the lease is lost.
 
     Args:
-        environment: names the ledger.
-        workspace: whose ledger it is where none is named.
+        platform: names the ledger.
         name: what must not be done twice at once.
         seconds: how long a holder that says nothing more keeps it.
         wait_s: how long to wait for it; 0 refuses at once, None waits for ever.
@@ -107,7 +103,7 @@ def lease(
         LeaseLost: it was lost while the body ran, which was stopped.
         LedgerUnreachable: the ledger does not answer.
     """
-    held = _acquire(environment, workspace, name, seconds, wait_s, run)
+    held = _acquire(platform, name, seconds, wait_s, run)
     ended, lost = threading.Event(), threading.Event()
     main = threading.current_thread() is threading.main_thread()
 
@@ -131,7 +127,7 @@ def lease(
             signal.signal(_SIGNAL, before)
         if not lost.is_set():
             # Where the ledger does not answer now, the lease runs out by itself.
-            with contextlib.suppress(LedgerUnreachable), transaction(environment, workspace) as connection:
+            with contextlib.suppress(LedgerUnreachable), transaction(platform) as connection:
                 connection.execute(delete(LEASES).where(LEASES.c.name == name, LEASES.c.token == held.token))
     if lost.is_set():
         raise LeaseLost(_lost(name))
@@ -160,14 +156,12 @@ def moment(later_s: float = 0.0) -> str:
     return (datetime.now(UTC) + timedelta(seconds=later_s)).isoformat(timespec="milliseconds")
 
 
-def _acquire(
-    environment: Environment, workspace: Workspace, name: str, seconds: float, wait_s: float | None, run: str
-) -> Held:
-    held = Held(name, secrets.token_hex(8), environment, workspace, seconds)
+def _acquire(platform: Platform, name: str, seconds: float, wait_s: float | None, run: str) -> Held:
+    held = Held(name, secrets.token_hex(8), platform, seconds)
     until = None if wait_s is None else time.monotonic() + wait_s
     told = False
     while True:
-        with transaction(environment, workspace) as connection:
+        with transaction(platform) as connection:
             other = _take(connection, held, run)
         if other is None:
             return held

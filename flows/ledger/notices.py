@@ -13,10 +13,9 @@ from typing import Final
 
 from sqlalchemy import Column, Table, Text, delete, insert, select, update
 
-from flows.environment import Environment
 from flows.errors import Refusal
 from flows.ledger.database import TABLES, transaction
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 NOTICES: Final = Table(
     "notices",
@@ -33,24 +32,23 @@ _ABANDONED = timedelta(minutes=10)
 log = logging.getLogger(__name__)
 
 
-def send(environment: Environment, workspace: Workspace, text: str, key: str) -> bool:
+def send(platform: Platform, text: str, key: str) -> bool:
     """Send a message, unless one with the same key was sent; return whether it went out now.
 
     Nothing here fails the caller: what goes wrong is logged as a warning, and the key stays free.
 
     Args:
-        environment: names the webhook; without one nothing is sent.
-        workspace: whose ledger knows what was sent.
+        platform: names the webhook; without one nothing is sent.
         text: plain text, or Slack's markup.
         key: what the message is about, such as `drift/<digest>`.
     """
-    if environment.webhook_url is None:
+    if platform.environment.webhook_url is None:
         return False
     try:
-        if not claim(environment, workspace, key):
+        if not claim(platform, key):
             return False
-        problem = _post(environment.webhook_url.get_secret_value(), text)
-        settle(environment, workspace, key, done=problem is None)
+        problem = _post(platform.environment.webhook_url.get_secret_value(), text)
+        settle(platform, key, done=problem is None)
     except Refusal as error:  # the ledger does not answer
         problem = str(error)
     if problem:
@@ -58,14 +56,14 @@ def send(environment: Environment, workspace: Workspace, text: str, key: str) ->
     return problem is None
 
 
-def claim(environment: Environment, workspace: Workspace, key: str) -> bool:
+def claim(platform: Platform, key: str) -> bool:
     """Return whether `key` is free, and take it: what is told about it is told by the caller alone.
 
     Raises:
         LedgerUnreachable: the ledger does not answer.
     """
     now = datetime.now(UTC)
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         row = connection.execute(select(NOTICES).where(NOTICES.c.key == key)).first()
         if row is not None:
             if row.state == "sent" or now - datetime.fromisoformat(row.at) < _ABANDONED:
@@ -75,9 +73,9 @@ def claim(environment: Environment, workspace: Workspace, key: str) -> bool:
     return True
 
 
-def settle(environment: Environment, workspace: Workspace, key: str, done: bool) -> None:
+def settle(platform: Platform, key: str, done: bool) -> None:
     """Note that `key` was told, or give it back."""
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         if done:
             connection.execute(update(NOTICES).where(NOTICES.c.key == key).values(state="sent"))
         else:

@@ -14,13 +14,13 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.engine import Row
 
-from flows.environment import Environment
 from flows.ledger.attempts import ATTEMPTS, lease_name, running
 from flows.ledger.database import transaction
 from flows.ledger.lease import free_dead, leases, moment
 from flows.workspace import runs
 from flows.workspace.holder import place
 from flows.workspace.lock import Busy, hold
+from flows.workspace.platform import Platform
 from flows.workspace.processes import reap as kill_leftovers
 from flows.workspace.workspace import Workspace
 
@@ -30,18 +30,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def reap(environment: Environment, workspace: Workspace, idle_pool: str | None = None) -> list[str]:
+def reap(platform: Platform, idle_pool: str | None = None) -> list[str]:
     """Take dead runs for crashed; return their ids.
 
     Their leases are freed, the processes that they left on this machine are killed, and Prefect is told;
     where Prefect does not answer, the next reaper tells it.
 
     Args:
-        environment: names the ledger and Prefect.
-        workspace: any of the line's.
+        platform: names the ledger and Prefect.
         idle_pool: a pool that has no living worker on this machine.
     """
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         free_dead(connection)
         held = {row.name for row in leases(connection)}
         dead = [row for row in running(connection) if lease_name(row.run) not in held]
@@ -51,17 +50,17 @@ def reap(environment: Environment, workspace: Workspace, idle_pool: str | None =
         silent = (ATTEMPTS.c.state == "crashed") & (ATTEMPTS.c.told == 0)
         untold = [row.run for row in connection.execute(select(ATTEMPTS.c.run).where(silent))]
     _clear(dead)
-    if untold and environment.prefect_api_url and _tell_prefect(untold):
-        with transaction(environment, workspace) as connection:
+    if untold and platform.environment.prefect_api_url and _tell_prefect(untold):
+        with transaction(platform) as connection:
             connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.run.in_(untold)).values(told=1))
-    return ids + (_lost(environment, workspace, idle_pool) if environment.prefect_api_url else [])
+    return ids + (_lost(platform, idle_pool) if platform.environment.prefect_api_url else [])
 
 
-def _lost(environment: Environment, workspace: Workspace, idle_pool: str | None) -> list[str]:
+def _lost(platform: Platform, idle_pool: str | None) -> list[str]:
     """Find the dead runs that the ledger knows nothing of, and tell Prefect; return their ids."""
     from flows.ledger import lost
 
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         living = {row.run for row in leases(connection)}
     try:
         with _prefect() as client:

@@ -8,12 +8,11 @@ from typing import Any
 import yaml
 
 from components.stage import atomic_file
-from flows.environment import Environment
 from flows.lineage.facts import Facts, collect
 from flows.lineage.naming import registry
 from flows.registry.tracking import MODEL
+from flows.workspace.platform import Platform
 from flows.workspace.results import MODES
-from flows.workspace.workspace import Workspace
 
 CARD_FILE, CARD_TAG = "README.md", "needledrop.card"
 
@@ -29,13 +28,13 @@ _LIMITS = """\
 - A video or sentence unlike the training data still gets a full ranking; scores order tracks and are no probabilities."""
 
 
-def card(environment: Environment, workspace: Workspace, model: str) -> str:
+def card(platform: Platform, model: str) -> str:
     """Return the card of a version as Markdown with YAML front matter; equal facts give equal text.
 
     Raises:
         Refusal: there is no such version, or the registry does not answer.
     """
-    return render(collect(environment, workspace, model))
+    return render(collect(platform, model))
 
 
 def write_card(path: Path, text: str) -> None:
@@ -44,7 +43,7 @@ def write_card(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def publish_card(environment: Environment, workspace: Workspace, version: int) -> bool:
+def publish_card(platform: Platform, version: int) -> bool:
     """Log a version's card into its run as `README.md`, unless the same card is there; tell whether it was.
 
     Call it after registration, after the gate, and after promotion or rollback.
@@ -52,10 +51,10 @@ def publish_card(environment: Environment, workspace: Workspace, version: int) -
     Raises:
         Refusal: there is no such version, or the registry does not answer.
     """
-    facts = collect(environment, workspace, str(version))
+    facts = collect(platform, str(version))
     text = render(facts)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    with registry(environment, workspace) as client, tempfile.TemporaryDirectory() as scratch:
+    with registry(platform) as client, tempfile.TemporaryDirectory() as scratch:
         if client.get_model_version(MODEL, str(version)).tags.get(CARD_TAG) == digest:
             return False
         write_card(Path(scratch) / CARD_FILE, text)

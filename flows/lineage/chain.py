@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from flows.environment import Environment
 from flows.errors import OK
 from flows.ledger.database import transaction
 from flows.lineage.naming import all_aliases, find, registry, tag
@@ -13,23 +12,22 @@ from flows.registry.tracking import MODEL
 from flows.release.releases import read
 from flows.release.table import RELEASES, Release
 from flows.workspace.console import console
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 COMMIT_TAG = "mlflow.source.git.commit"
 
 
-def chain(environment: Environment, workspace: Workspace, model: str) -> dict[str, Any]:
+def chain(platform: Platform, model: str) -> dict[str, Any]:
     """Return the lineage of a version as plain values.
 
     Args:
-        environment: says where registry and ledger are.
-        workspace: holds them by default.
+        platform: says where registry and ledger are.
         model: a number, an alias, or MLflow's address of either.
 
     Raises:
         Refusal: there is no such version, or the registry does not answer.
     """
-    with registry(environment, workspace) as client:
+    with registry(platform) as client:
         version = find(client, model)
         run_id = tag(version, "run")
         run = client.get_run(run_id)
@@ -53,15 +51,15 @@ def chain(environment: Environment, workspace: Workspace, model: str) -> dict[st
             "metrics": tag(version, "metrics"),
         },
         "files": {"model": tag(version, "model"), "index": tag(version, "index")},
-        "release": _as_json(release_of(environment, workspace, int(version.version))),
+        "release": _as_json(release_of(platform, int(version.version))),
     }
 
 
-def release_of(environment: Environment, workspace: Workspace, version: int) -> Release | None:
+def release_of(platform: Platform, version: int) -> Release | None:
     """Return the ledger's row of a version; None where it has none. A look makes no ledger."""
-    if environment.ledger_url is None and not workspace.ledger.exists():
+    if platform.environment.ledger_url is None and not platform.workspace.ledger.exists():
         return None
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         known = connection.scalar(select(RELEASES.c.version).where(RELEASES.c.version == version))
         return None if known is None else read(connection, version)
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.settings import PARAMS_FILE, read_params
-from flows.environment import Environment
 from flows.lineage.chain import chain, release_of
 from flows.lineage.naming import registry
 from flows.lineage.written import SEED, Row, read_lineage
 from flows.release.evidence import find_report
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,16 +48,16 @@ class Facts:
         return Counter(str(row[column] or "not stated") for row in self.clips)
 
 
-def collect(environment: Environment, workspace: Workspace, model: str) -> Facts:
+def collect(platform: Platform, model: str) -> Facts:
     """Collect the facts of a version.
 
     Raises:
         Refusal: there is no such version, or the registry does not answer.
     """
-    lineage = chain(environment, workspace, model)
+    lineage = chain(platform, model)
     run_id = lineage["run"]["id"]
-    release = release_of(environment, workspace, lineage["version"])
-    with registry(environment, workspace) as client, tempfile.TemporaryDirectory() as scratch:
+    release = release_of(platform, lineage["version"])
+    with registry(platform) as client, tempfile.TemporaryDirectory() as scratch:
         report = find_report(client, release) if release and release.evidence else None
         return Facts(
             lineage=lineage,

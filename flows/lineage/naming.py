@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flows.environment import Environment, redact
+from flows.environment import redact
 from flows.errors import USAGE, Refusal
 from flows.registry import tracking
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,16 +74,16 @@ def all_aliases(client: "MlflowClient") -> dict[str, int]:
 
 
 @contextmanager
-def registry(environment: Environment, workspace: Workspace) -> Iterator["MlflowClient"]:
+def registry(platform: Platform) -> Iterator["MlflowClient"]:
     """Yield a client of the registry, to read from it; its errors become one line.
 
     Raises:
         Refusal: there is no registry yet, or it does not answer.
     """
-    uri = environment.tracking(workspace)
-    if not tracking.exists(environment, workspace):
+    uri = platform.tracking_uri
+    if not tracking.exists(platform):
         raise Refusal(f"nothing is registered at {redact(uri)} yet; run `needledrop retrain` first")
-    client = tracking.connect(environment, workspace, patient=False)
+    client = tracking.connect(platform, patient=False)
     with tracking.answering(uri):
         yield client
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from flows.environment import Environment
 from flows.errors import OK, USAGE, Refusal
 from flows.lineage.saw import said, show_track, touched, who_saw
 from flows.lineage.written import SEED, written_table
 from flows.workspace.console import console, table
 from flows.workspace.graph import Graph, Stage, load_graph
+from flows.workspace.platform import Platform
 from flows.workspace.runs import read_runs
 from flows.workspace.workspace import Workspace
 
@@ -17,12 +17,11 @@ _ROW_LEVEL = ("store", "tags", "captions")
 _KNOWN = ("cache", "media")
 
 
-def plan(environment: Environment, workspace: Workspace, name: str, planned: bool) -> dict[str, Any]:
+def plan(platform: Platform, name: str, planned: bool) -> dict[str, Any]:
     """Return what a removal would rebuild, from what holds the track.
 
     Args:
-        environment: says where registry and ledger are.
-        workspace: is only read.
+        platform: says where registry and ledger are.
         name: a track, clip or video id, or the beginning of one.
         planned: must be true; there is no other way yet.
 
@@ -31,10 +30,10 @@ def plan(environment: Environment, workspace: Workspace, name: str, planned: boo
     """
     if not planned:
         raise Refusal("purge removes nothing by itself; say `needledrop purge --plan TRACK` and follow the plan", USAGE)
-    seen = who_saw(environment, workspace, name)
-    graph = load_graph(workspace.root)
+    seen = who_saw(platform, name)
+    graph = load_graph(platform.workspace.root)
     versions = [version | {"held": said(version)} for version in seen["versions"]]
-    steps = _stages(graph, workspace, seen)
+    steps = _stages(graph, platform.workspace, seen)
     known = [step["seconds"] for step in steps if step["seconds"] is not None]
     return {
         "track": seen["track"],
@@ -44,7 +43,7 @@ def plan(environment: Environment, workspace: Workspace, name: str, planned: boo
         "captions_again": len(seen["workspace"]["exemplar_for"]),
         "seconds": round(sum(known), 1),
         "untimed": [step["name"] for step in steps if step["seconds"] is None],
-        "copies": _copies(graph, workspace, seen["track"]["uris"]),
+        "copies": _copies(graph, platform.workspace, seen["track"]["uris"]),
         "retire": [version for version in versions if touched(version)],
         "clean": [version["version"] for version in versions if not touched(version)],
         "unknown": seen["unknown"],

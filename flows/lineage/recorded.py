@@ -11,9 +11,10 @@ from components.settings import PARAMS_FILE, ParamsError, read_params
 from flows.errors import Refusal
 from flows.lineage.chain import COMMIT_TAG
 from flows.lineage.naming import tag
-from flows.lineage.pickles import refuse_pickles
-from flows.registry.digest import LOCK_FILE, locked_outputs
+from flows.registry.digest import locked_outputs
+from flows.registry.pickles import refuse_pickles
 from flows.release.unit import stored
+from flows.workspace.workspace import LOCK_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.environment import Environment
 from flows.errors import GATE_FAILED, OK, Refusal
 from flows.lineage import clone as cloning
 from flows.lineage import equality
@@ -25,6 +24,7 @@ from flows.lineage.recorded import Recorded, fetch, place
 from flows.workspace.console import console
 from flows.workspace.graph import Graph, Stage, load_graph
 from flows.workspace.observe import is_outside, observe
+from flows.workspace.platform import Platform
 from flows.workspace.processes import Processes
 from flows.workspace.workspace import Workspace
 
@@ -68,8 +68,7 @@ class Reproduced:
 
 
 def reproduce(
-    environment: Environment,
-    workspace: Workspace,
+    platform: Platform,
     model: str,
     repository: str | None = None,
     from_scratch: bool = False,
@@ -78,8 +77,7 @@ def reproduce(
     """Evaluate a version again in a clean clone at its commit; the workspace is only read.
 
     Args:
-        environment: says where the registry is.
-        workspace: has the registry by default, the repository and DVC's cache.
+        platform: says where the registry is.
         model: a number, an alias, or MLflow's address of either.
         repository: another repository than the workspace's.
         from_scratch: make everything before the evaluation again as well.
@@ -92,10 +90,10 @@ def reproduce(
     seconds: dict[str, float] = {}
     folder = Path(tempfile.mkdtemp(prefix="needledrop-reproduce-"))
     with _removed(folder, keep):
-        with registry(environment, workspace) as client:
+        with registry(platform) as client:
             found = fetch(client, find(client, model), folder)
         seconds["fetch"] = time.monotonic() - began
-        top, prefix = cloning.repository_of(workspace.root) if repository is None else (repository, "")
+        top, prefix = cloning.repository_of(platform.workspace.root) if repository is None else (repository, "")
         root = cloning.clean_clone(top, found.commit, folder / "clone", prefix)
         place(found, root, with_lock=not from_scratch)
         seconds["clone"] = time.monotonic() - began - sum(seconds.values())
@@ -104,7 +102,7 @@ def reproduce(
             _observe(root, found)
             _dvc(root, "repro", "--no-run-cache")
         else:
-            _bring(workspace, root, graph, found)
+            _bring(platform.workspace, root, graph, found)
             seconds["restore"] = time.monotonic() - began - sum(seconds.values())
             # Forced: DVC would else restore the recorded result, which proves nothing.
             _dvc(root, "repro", "--single-item", "--force", "--no-commit", graph["evaluation"].name)
@@ -189,7 +187,7 @@ def _dvc(root: Path, *words: str) -> None:
 
 
 def _compare(root: Path, graph: Graph, found: Recorded, from_scratch: bool) -> Reproduced:
-    from flows.registry.record import environment_text
+    from flows.workspace.provenance import environment_text
 
     evaluation = graph["evaluation"]
     metrics = json.loads(found.metrics.read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from flows.environment import Environment
 from flows.errors import OK
 from flows.lineage.chain import release_of
 from flows.lineage.holds import holdings
@@ -13,7 +12,7 @@ from flows.lineage.written import SEED, captions_shown, read_lineage, written_ta
 from flows.registry.tracking import MODEL, exists
 from flows.workspace.console import console, table
 from flows.workspace.graph import Graph, load_graph
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 _ROLES = {
     "train": "trained on it",
@@ -23,20 +22,19 @@ _ROLES = {
 }
 
 
-def who_saw(environment: Environment, workspace: Workspace, name: str) -> dict[str, Any]:
+def who_saw(platform: Platform, name: str) -> dict[str, Any]:
     """Return where a track went: files of the workspace, and what each version had of it.
 
     Args:
-        environment: says where registry and ledger are.
-        workspace: whose files are looked through; nothing is changed.
+        platform: says where registry and ledger are.
         name: a track, clip or video id, a path, or the beginning of an id.
 
     Raises:
         Refusal: no clip, or several tracks, go by that name; or the registry does not answer.
     """
-    graph = load_graph(workspace.root)
-    here = clip_rows(graph, workspace.root)
-    versions = _versions(environment, workspace)
+    graph = load_graph(platform.workspace.root)
+    here = clip_rows(graph, platform.workspace.root)
+    versions = _versions(platform)
     kept = [row for version in versions for row in version["rows"] or ()]
     track = find_track([*here, *kept], name)
     mine = [row for row in here if row["clip_id"] in track.clips]
@@ -44,8 +42,8 @@ def who_saw(environment: Environment, workspace: Workspace, name: str) -> dict[s
         "track": track.as_json(),
         "workspace": {
             "clips": [{key: row.get(key) for key in ("clip_id", "split", "uri")} for row in mine],
-            "files": [found.as_json() for found in holdings(graph, workspace.root, track)],
-            "exemplar_for": served(captions_shown(written_table(graph, workspace.root, "captions")), track),
+            "files": [found.as_json() for found in holdings(graph, platform.workspace.root, track)],
+            "exemplar_for": served(captions_shown(written_table(graph, platform.workspace.root, "captions")), track),
             "stale": sorted(graph.pending),
         },
         "versions": [_seen(version, track) for version in versions if version["rows"] is not None],
@@ -64,10 +62,10 @@ def served(shown: dict[str, list[str]], track: Track) -> list[str]:
     return sorted({clip for one in track.clips for clip in shown.get(one, ()) if clip not in track.clips})
 
 
-def _versions(environment: Environment, workspace: Workspace) -> list[dict[str, Any]]:
-    if not exists(environment, workspace):
+def _versions(platform: Platform) -> list[dict[str, Any]]:
+    if not exists(platform):
         return []
-    with registry(environment, workspace) as client:
+    with registry(platform) as client:
         aliases = all_aliases(client)
         found = sorted(client.search_model_versions(f"name = '{MODEL}'"), key=lambda one: int(one.version))
         return [
@@ -75,7 +73,7 @@ def _versions(environment: Environment, workspace: Workspace) -> list[dict[str, 
                 "version": int(one.version),
                 "aliases": sorted(name for name, number in aliases.items() if number == int(one.version)),
                 "run": tag(one, "run"),
-                "release": release_of(environment, workspace, int(one.version)),
+                "release": release_of(platform, int(one.version)),
                 "rows": read_lineage(client, tag(one, "run")),
             }
             for one in found

@@ -1,1 +1,1 @@
-"""MLflow: the way to it, and what a model version holds there."""
+"""MLflow: the way to it, the names of contents, and what may lie in a stored folder."""

@@ -11,9 +11,7 @@ import yaml
 from components.settings import PARAMS_FILE, read_params
 from flows.errors import Refusal
 from flows.workspace.graph import Graph
-from flows.workspace.workspace import Workspace
-
-LOCK_FILE = "dvc.lock"
+from flows.workspace.workspace import LOCK_FILE, Workspace
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it is built in
 

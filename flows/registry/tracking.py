@@ -7,14 +7,14 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, repeat
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from components.stage import atomic_file
-from flows.environment import Environment, redact
+from flows.environment import pauses, redact
 from flows.errors import Refusal
 from flows.registry.hints import hint
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ EXPERIMENT = "needledrop"
 MODEL = "needledrop"
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
-_PAUSES_S = (1.0, 3.0, 6.0, 12.0)  # between tries; the last one again and again
 _PATIENCE_S = 10.0
 _CONNECT_S = 3.0
 
@@ -33,47 +32,37 @@ class Unreachable(Refusal):
     """MLflow does not answer, or refuses."""
 
 
-def connect(environment: Environment, workspace: Workspace, patient: bool = True) -> "MlflowClient":
+def connect(platform: Platform, patient: bool = True) -> "MlflowClient":
     """Return a client of the tracking store in force, once it answers.
 
     Args:
-        environment: may name a server; the default is a database in the workspace.
-        workspace: the workspace.
+        platform: may name a server; the default is a database in the workspace.
         patient: try again, with growing pauses, for ten seconds or as long as the settings say.
 
     Raises:
         Unreachable: nothing answers at the address.
     """
-    uri = environment.tracking(workspace)
+    uri = platform.tracking_uri
     if problem := connection_problem(uri):
-        for pause in pauses(max(_PATIENCE_S, environment.patience_s) if patient else 0.0):
+        for pause in pauses(max(_PATIENCE_S, platform.environment.patience_s) if patient else 0.0):
             time.sleep(pause)
             problem = connection_problem(uri)
             if problem is None:
                 break
         if problem:
             raise Unreachable(f"MLflow at {redact(uri)} does not answer ({problem})")
-    workspace.state.mkdir(parents=True, exist_ok=True)
+    platform.workspace.state.mkdir(parents=True, exist_ok=True)
     import mlflow
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with answering(uri):
-        if environment.tracking_uri is None and not workspace.mlflow_database.exists():
-            _create_database(workspace)
+        if platform.environment.tracking_uri is None and not platform.workspace.mlflow_database.exists():
+            _create_database(platform.workspace)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        if environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word
+        if platform.environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         return mlflow.MlflowClient(uri, uri)
-
-
-def pauses(together_s: float) -> Iterator[float]:
-    """Yield the pauses between tries, growing, for `together_s` seconds."""
-    for pause in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
-        if together_s <= 0:
-            return
-        yield min(pause, together_s)
-        together_s -= pause
 
 
 def _create_database(workspace: Workspace) -> None:
@@ -118,9 +107,9 @@ def experiment_id(client: "MlflowClient", workspace: Workspace, name: str) -> st
     return str(client.create_experiment(name, None if served else workspace.mlflow_artifacts.as_uri()))
 
 
-def exists(environment: Environment, workspace: Workspace) -> bool:
+def exists(platform: Platform) -> bool:
     """Tell whether the tracking store exists already: a look must not create a database."""
-    return environment.tracking_uri is not None or workspace.mlflow_database.exists()
+    return platform.environment.tracking_uri is not None or platform.workspace.mlflow_database.exists()
 
 
 def connection_problem(uri: str) -> str | None:

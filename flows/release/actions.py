@@ -6,7 +6,6 @@ since. A refused action changes nothing.
 
 from typing import TYPE_CHECKING
 
-from flows.environment import Environment
 from flows.errors import Refusal
 from flows.ledger.database import transaction
 from flows.registry.tracking import Unreachable, answering
@@ -22,7 +21,7 @@ from flows.release.rules import (
     require_verdict,
 )
 from flows.release.unit import ArtifactsGone, MismatchedPair, verify_stored
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,16 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["approve", "mirror", "promote", "rollback"]
 
 
-def approve(
-    environment: Environment, workspace: Workspace, version: int, by: str, reason: str, override: bool = False
-) -> Release:
+def approve(platform: Platform, version: int, by: str, reason: str, override: bool = False) -> Release:
     """Sign a version off that passed its gate: a record of who, when, why and on which evidence.
 
     Again by the same person changes nothing.
 
     Args:
-        environment: where MLflow and the ledger are.
-        workspace: the workspace.
+        platform: where MLflow and the ledger are.
         version: which model version.
         by: who answers for it.
         reason: why, in words.
@@ -50,20 +46,20 @@ def approve(
             the gate compared with, or the gate's report is not the one recorded.
     """
     by, reason = name_of(by), reason_of(reason)
-    client = _begin(environment, workspace)
-    with transaction(environment, workspace) as connection:
+    client = _begin(platform)
+    with transaction(platform) as connection:
         seen = read(connection, version)
     if approved_already(seen, by):
         return seen
     require_verdict(seen, override)
-    with answering(environment.tracking(workspace)):
+    with answering(platform.tracking_uri):
         report = find_report(client, seen)
     if report is None:
         raise Refusal(
             f"version {version}: no gate report of its run has the digest {str(seen.evidence)[:12]} that the gate "
             f"recorded; run `needledrop gate {version}` again"
         )
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         release = read(connection, version)
         if approved_already(release, by):
             return release
@@ -71,13 +67,12 @@ def approve(
             raise StaleState(f"version {version} was gated again meanwhile; nothing changed: read the new report first")
         require_same_champion(release, champion(connection))
         release = move(connection, version, seen.state, "approved", by, reason, override=override)
-    _show(environment, workspace, f"version {version} is approved")
+    _show(platform, f"version {version} is approved")
     return release
 
 
 def promote(
-    environment: Environment,
-    workspace: Workspace,
+    platform: Platform,
     version: int,
     by: str,
     expected_champion: int | None = None,
@@ -86,8 +81,7 @@ def promote(
     """Make an approved version the champion; the one before becomes `previous`. Again changes nothing.
 
     Args:
-        environment: where MLflow and the ledger are.
-        workspace: the workspace.
+        platform: where MLflow and the ledger are.
         version: which model version.
         by: who does it.
         expected_champion: refuse unless this version is champion; `NONE_YET` for none; None: the one that
@@ -99,18 +93,18 @@ def promote(
             are no pair, or files that are gone or others.
     """
     by = name_of(by)
-    client = _begin(environment, workspace)
-    with transaction(environment, workspace) as connection:
+    client = _begin(platform)
+    with transaction(platform) as connection:
         release, reigning = read(connection, version), champion(connection)
     if release.state == "champion":
         return release
     require_promotable(release, reigning, expected_champion)
-    with answering(environment.tracking(workspace)):
-        require_own(client, standing(environment, workspace))
+    with answering(platform.tracking_uri):
+        require_own(client, standing(platform))
         verify_stored(client, release)
         if reigning and not champion_lost:
             _require_way_back(client, reigning)
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         release, now = read(connection, version), champion(connection)
         if release.state == "champion":
             return release
@@ -118,18 +112,15 @@ def promote(
         if now:
             move(connection, now.version, "champion", "superseded", by, f"version {version} was promoted")
         release = move(connection, version, "approved", "champion", by, _after(now))
-    _show(environment, workspace, f"version {version} is champion")
+    _show(platform, f"version {version} is champion")
     return release
 
 
-def rollback(
-    environment: Environment, workspace: Workspace, by: str, reason: str, expected_champion: int | None = None
-) -> Release:
+def rollback(platform: Platform, by: str, reason: str, expected_champion: int | None = None) -> Release:
     """Restore the champion before this one, model and index together: a version carries both.
 
     Args:
-        environment: where MLflow and the ledger are.
-        workspace: the workspace.
+        platform: where MLflow and the ledger are.
         by: who does it.
         reason: why, in words.
         expected_champion: refuse unless this version is champion; makes a second try harmless.
@@ -139,8 +130,8 @@ def rollback(
             one are gone or others.
     """
     by, reason = name_of(by), reason_of(reason)
-    client = _begin(environment, workspace)
-    with transaction(environment, workspace) as connection:
+    client = _begin(platform)
+    with transaction(platform) as connection:
         reigning, target = champion(connection), previous(connection)
     if reigning is None:
         raise Refusal("there is no champion, so nothing to roll back; see `needledrop release show`")
@@ -148,24 +139,24 @@ def rollback(
         raise StaleState(f"version {reigning.version} is champion, not {expected_champion}; nothing changed")
     if target is None:
         raise Refusal(f"version {reigning.version} is the first champion: there is no previous one to roll back to")
-    with answering(environment.tracking(workspace)):
-        require_own(client, standing(environment, workspace))
+    with answering(platform.tracking_uri):
+        require_own(client, standing(platform))
         verify_stored(client, target)
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         now = champion(connection)
         if now is None or now.version != reigning.version:
             held = f"version {now.version}" if now else "no version"
             raise StaleState(f"{held} is champion by now, not {reigning.version}; nothing changed")
         move(connection, now.version, "champion", "rolled_back", by, reason)
         release = move(connection, target.version, "superseded", "champion", by, f"rollback of version {now.version}")
-    _show(environment, workspace, f"version {release.version} is champion again")
+    _show(platform, f"version {release.version} is champion again")
     return release
 
 
-def _begin(environment: Environment, workspace: Workspace) -> "MlflowClient":
-    if not standing(environment, workspace).releases:  # nor is an MLflow store made for nothing
+def _begin(platform: Platform) -> "MlflowClient":
+    if not standing(platform).releases:  # nor is an MLflow store made for nothing
         raise UnknownVersion("no releases yet; run `needledrop retrain`, or `needledrop register`, first")
-    return mirror(environment, workspace)
+    return mirror(platform)
 
 
 def _require_way_back(client: "MlflowClient", reigning: Release) -> None:
@@ -181,8 +172,8 @@ def _after(before: Release | None) -> str:
     return f"promoted over version {before.version}" if before else "first champion"
 
 
-def _show(environment: Environment, workspace: Workspace, done: str) -> None:
+def _show(platform: Platform, done: str) -> None:
     try:
-        mirror(environment, workspace)
+        mirror(platform)
     except Unreachable as error:
         raise Unreachable(f"{done}, but MLflow does not show it yet ({error}); run the same command again") from error

@@ -7,14 +7,13 @@ kill between the two heals with the next one.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.environment import Environment
 from flows.errors import Refusal
 from flows.ledger.database import transaction
 from flows.registry.tracking import MODEL, answering, connect
 from flows.release import audit
 from flows.release.evidence import find_report, page_of
 from flows.release.releases import Release, all_releases, challenger, champion, previous
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
-DIGEST_TAG, STATE_TAG, AUDIT_TAG = "needledrop.digest", "needledrop.state", "needledrop.audit"
+DIGEST_TAG, RUN_TAG = "needledrop.digest", "needledrop.run"
+STATE_TAG, AUDIT_TAG = "needledrop.state", "needledrop.audit"
 
 _TRIES = 10  # others may decide meanwhile
 
@@ -39,18 +39,18 @@ class Standing:
         return ", ".join(name for name, number in self.aliases.items() if number == version)
 
 
-def standing(environment: Environment, workspace: Workspace) -> Standing:
+def standing(platform: Platform) -> Standing:
     """Read the ledger; a look makes no ledger where there is none."""
-    if environment.ledger_url is None and not workspace.ledger.exists():
+    if platform.environment.ledger_url is None and not platform.workspace.ledger.exists():
         return Standing((), {})
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         held = {CHAMPION: champion(connection), CHALLENGER: challenger(connection), PREVIOUS: previous(connection)}
         return Standing(
             tuple(all_releases(connection)), {name: release.version for name, release in held.items() if release}
         )
 
 
-def mirror(environment: Environment, workspace: Workspace) -> "MlflowClient":
+def mirror(platform: Platform) -> "MlflowClient":
     """Make MLflow say what the ledger says, and return its client. Versions unknown to the ledger stay as they are.
 
     A gate calls it after its verdict, so that the version's page links the report.
@@ -58,13 +58,13 @@ def mirror(environment: Environment, workspace: Workspace) -> "MlflowClient":
     Raises:
         Unreachable: MLflow does not answer.
     """
-    client = connect(environment, workspace)
-    with answering(environment.tracking(workspace)):
-        now = standing(environment, workspace)
+    client = connect(platform)
+    with answering(platform.tracking_uri):
+        now = standing(platform)
         for _ in range(_TRIES):
-            _show(client, environment, workspace, now)
+            _show(client, platform, now)
             # Another process may have decided after the read and shown it before our writes.
-            before, now = now, standing(environment, workspace)
+            before, now = now, standing(platform)
             if before == now:
                 return client
     raise Refusal("the releases kept changing while MLflow was brought up to date; run it again")
@@ -85,7 +85,7 @@ def require_own(client: "MlflowClient", now: Standing) -> None:
         )
 
 
-def _show(client: "MlflowClient", environment: Environment, workspace: Workspace, now: Standing) -> None:
+def _show(client: "MlflowClient", platform: Platform, now: Standing) -> None:
     versions = {int(found.version): found for found in client.search_model_versions(f"name = '{MODEL}'")}
     ours = {
         release.version: release
@@ -104,17 +104,15 @@ def _show(client: "MlflowClient", environment: Environment, workspace: Workspace
     for number, release in ours.items():
         tags = versions[number].tags
         if (tags.get(STATE_TAG), tags.get(AUDIT_TAG)) != (release.state, str(release.audited)):
-            text = _description(client, environment, workspace, release, versions[number])
+            text = _description(client, platform, release, versions[number])
             client.update_model_version(MODEL, str(number), text)
             client.set_model_version_tag(MODEL, str(number), STATE_TAG, release.state)
             client.set_model_version_tag(MODEL, str(number), AUDIT_TAG, str(release.audited))  # last: it says done
 
 
-def _description(
-    client: "MlflowClient", environment: Environment, workspace: Workspace, release: Release, version: "ModelVersion"
-) -> str:
+def _description(client: "MlflowClient", platform: Platform, release: Release, version: "ModelVersion") -> str:
     """Markdown for the version's page: state, who approved it and why, and where the evidence is."""
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         moves = [entry for entry in audit.entries(connection, release.version) if "to" in entry.detail]
     last = moves[-1]
     lines = [f"**{release.state.replace('_', ' ').capitalize()}** since {last.at} ({last.actor})."]

@@ -5,7 +5,6 @@ from typing import Any
 
 from rich.markup import escape
 
-from flows.environment import Environment
 from flows.errors import OK
 from flows.ledger.database import transaction
 from flows.registry.tracking import Unreachable
@@ -14,49 +13,49 @@ from flows.release.check import check
 from flows.release.mirror import mirror, standing
 from flows.release.releases import read
 from flows.workspace.console import console, table
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 
-def heal(environment: Environment, workspace: Workspace) -> str:
+def heal(platform: Platform) -> str:
     """Let MLflow show what the ledger says, where a kill came in between; return what is in the way, or nothing."""
-    if not standing(environment, workspace).releases:
+    if not standing(platform).releases:
         return ""
     try:
-        mirror(environment, workspace)
+        mirror(platform)
     except Unreachable as error:
         return f"this is the ledger's word; {error}"
     return ""
 
 
-def look(environment: Environment, workspace: Workspace) -> dict[str, Any]:
+def look(platform: Platform) -> dict[str, Any]:
     """Return every release, by version, with the aliases."""
-    now = standing(environment, workspace)
+    now = standing(platform)
     return {
         "aliases": now.aliases,
         "releases": [release.as_json() | {"alias": now.alias_of(release.version)} for release in now.releases],
     }
 
 
-def look_at(environment: Environment, workspace: Workspace, version: int) -> dict[str, Any]:
+def look_at(platform: Platform, version: int) -> dict[str, Any]:
     """Return one release with its history.
 
     Raises:
         UnknownVersion: the ledger has no such version.
     """
-    now = standing(environment, workspace)
-    with transaction(environment, workspace) as connection:
+    now = standing(platform)
+    with transaction(platform) as connection:
         release = read(connection, version)
         history = audit.entries(connection, version)
     return release.as_json() | {"alias": now.alias_of(version), "history": [asdict(entry) for entry in history]}
 
 
-def look_at_log(environment: Environment, workspace: Workspace) -> list[dict[str, Any]]:
+def look_at_log(platform: Platform) -> list[dict[str, Any]]:
     """Return the audit log, oldest first."""
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         return [asdict(entry) for entry in audit.entries(connection)]
 
 
-def verify(environment: Environment, workspace: Workspace) -> dict[str, Any]:
+def verify(platform: Platform) -> dict[str, Any]:
     """Check the audit log and the releases against it.
 
     Returns:
@@ -65,7 +64,7 @@ def verify(environment: Environment, workspace: Workspace) -> dict[str, Any]:
     Raises:
         Tampered: with the first row that is changed or missing.
     """
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         rows = check(connection)
         log = audit.entries(connection)
     return {"rows": rows, "head": log[-1].hash if log else audit.GENESIS}

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from components.indexing.catalogue import META, TABLE
 from flows.errors import Refusal
-from flows.lineage.pickles import refuse_pickles
 from flows.registry.hints import is_away
+from flows.registry.pickles import refuse_pickles
 from flows.registry.tracking import MODEL, Unreachable
 from flows.release.releases import Release
 

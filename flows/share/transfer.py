@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flows.environment import Environment, redact
+from flows.environment import redact
 from flows.errors import USAGE, Refusal
-from flows.registry.digest import LOCK_FILE, locked_outputs
+from flows.registry.digest import locked_outputs
 from flows.share.errors import Causes
 from flows.share.unshared import Left, unshared
 from flows.workspace.lock import hold
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
+from flows.workspace.workspace import LOCK_FILE, Workspace
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -57,43 +58,42 @@ class Shared:
         return lines
 
 
-def push(workspace: Workspace, environment: Environment) -> Shared:
+def push(platform: Platform) -> Shared:
     """Send every file of dvc.lock that the remote does not have, and see that it has all of them.
 
     Raises:
         Refusal: no remote is named, it does not answer or refuses, or a file is in no cache.
     """
     began = time.monotonic()
-    with hold(workspace), _open(workspace, environment) as (repo, address):
-        outputs = _shared_outputs(repo, workspace)
+    with hold(platform.workspace), _open(platform) as (repo, address):
+        outputs = _shared_outputs(repo, platform.workspace)
         files = _insist(lambda: repo.push(remote=_NAME), f"push to {address}")
-        _require_all(repo, address, workspace, "missing", "new")
-        left = tuple(unshared(repo, workspace))
+        _require_all(repo, address, platform.workspace, "missing", "new")
+        left = tuple(unshared(repo, platform.workspace))
         return Shared("push", address, files, outputs, round(time.monotonic() - began, 2), left)
 
 
-def pull(workspace: Workspace, environment: Environment, force: bool = False) -> Shared:
+def pull(platform: Platform, force: bool = False) -> Shared:
     """Fetch every file of dvc.lock, check its digest, and put it into the workspace.
 
     Args:
-        workspace: the workspace.
-        environment: names the remote.
+        platform: names the remote.
         force: replace files that were changed here and are in no cache.
 
     Raises:
         Refusal: as `push`; or a file here was changed and `force` is false; or the remote lacks a file.
     """
     began = time.monotonic()
-    with hold(workspace), _open(workspace, environment) as (repo, address):
-        outputs = _shared_outputs(repo, workspace)
+    with hold(platform.workspace), _open(platform) as (repo, address):
+        outputs = _shared_outputs(repo, platform.workspace)
         done = _insist(lambda: repo.pull(remote=_NAME, force=force), f"pull from {address}")
-        _require_all(repo, address, workspace, "missing", "deleted")
+        _require_all(repo, address, platform.workspace, "missing", "deleted")
         files = int(done["stats"]["fetched"])
         return Shared("pull", address, files, outputs, round(time.monotonic() - began, 2))
 
 
 @contextmanager
-def _open(workspace: Workspace, environment: Environment) -> Iterator[tuple["Repo", str]]:
+def _open(platform: Platform) -> Iterator[tuple["Repo", str]]:
     """Open the project with the remote of the environment.
 
     Raises:
@@ -105,10 +105,10 @@ def _open(workspace: Workspace, environment: Environment) -> Iterator[tuple["Rep
 
     from flows.registry.tracking import connection_problem
 
-    url = environment.dvc_remote
+    url = platform.environment.dvc_remote
     if not url:
         raise Refusal("no remote: set NEEDLEDROP_DVC_REMOTE, e.g. s3://needledrop-dvc/cache", USAGE)
-    endpoint = environment.aws_endpoint_url if urlsplit(url).scheme == "s3" else None
+    endpoint = platform.environment.aws_endpoint_url if urlsplit(url).scheme == "s3" else None
     if endpoint and (problem := connection_problem(endpoint)):
         raise Refusal(f"S3 at {redact(endpoint)} does not answer ({problem}); nothing was transferred")
     # `verify` computes each fetched file's digest instead of believing the name it came under.
@@ -116,7 +116,7 @@ def _open(workspace: Workspace, environment: Environment) -> Iterator[tuple["Rep
     # What s3fs leaves behind when a request is refused; the refusal itself is raised.
     warnings.filterwarnings("ignore", "coroutine 'S3FileSystem", RuntimeWarning)
     try:
-        with Repo(str(workspace.root), config={"remote": {_NAME: remote}}) as repo:
+        with Repo(str(platform.workspace.root), config={"remote": {_NAME: remote}}) as repo:
             yield repo, redact(url)
     except LockError:
         raise Refusal("busy: a dvc command holds this workspace; wait for it to end") from None

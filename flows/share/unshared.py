@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.registry.digest import LOCK_FILE
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import LOCK_FILE, Workspace
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

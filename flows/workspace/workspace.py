@@ -5,6 +5,8 @@ from pathlib import Path
 
 from flows.errors import USAGE, Refusal
 
+LOCK_FILE = "dvc.lock"
+
 
 @dataclass(frozen=True)
 class Workspace:

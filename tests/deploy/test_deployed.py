@@ -14,6 +14,7 @@ from flows.deploy.watch import settle
 from flows.environment import Environment
 from flows.errors import Refusal
 from flows.ledger.attempts import attempt
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -95,9 +96,9 @@ def test_rows_come_from_the_last_finished_run_unless_this_workspace_is_newer(tmp
 
     def run(workspace: Workspace, name: str, state: str = "finished") -> Path | None:
         """The rows that this run would begin with."""
-        with attempt(environment, workspace, "needledrop-retrain", name) as this:
+        with attempt(Platform(workspace, environment), "needledrop-retrain", name) as this:
             this.state = state
-            return newer_rows(Here(workspace, environment, this))
+            return newer_rows(Here(Platform(workspace, environment), this))
 
     assert run(one, "a") is None, "nobody has any"
     assert run(one, "b") is None, "it has them itself"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from flows.environment import read_environment
 from flows.ledger.attempts import ATTEMPTS
 from flows.ledger.database import transaction
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,6 @@ def test_it_runs_then_skips_then_is_forced_and_then_finds_a_change(workspace: Wo
     assert run(overrides=steps) == ("Completed", 2)
     assert run(overrides=steps) == ("Skipped", 2)
     assert run(overrides={"training.stepps": 1}) == ("Failed", 2)
-    with transaction(read_environment(), workspace) as connection:
+    with transaction(Platform.at(workspace)) as connection:
         states = connection.execute(select(ATTEMPTS.c.state).order_by(ATTEMPTS.c.began)).scalars().all()
     assert states == ["finished", "skipped", "finished", "finished", "skipped", "failed"]

@@ -16,6 +16,7 @@ from flows.drift.settings import Retrains
 from flows.environment import Environment
 from flows.ledger import notices as notify
 from flows.ledger.database import transaction
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -86,14 +87,14 @@ def test_a_message_goes_out_once_and_failures_stay_quiet(
     monkeypatch.setattr(notify, "_PAUSES_S", (0.0, 0.0, 0.0))
     workspace, environment = Workspace(tmp_path), Environment(webhook_url=SecretStr(url))
     caplog.set_level(logging.DEBUG)
-    assert notify.send(environment, workspace, "drift", "drift/1")
-    assert not notify.send(environment, workspace, "drift", "drift/1")
+    assert notify.send(Platform(workspace, environment), "drift", "drift/1")
+    assert not notify.send(Platform(workspace, environment), "drift", "drift/1")
     assert texts == ["drift"]
     codes += [500, 500]
-    assert notify.send(environment, workspace, "second", "drift/2"), "the third try is answered"
+    assert notify.send(Platform(workspace, environment), "second", "drift/2"), "the third try is answered"
     codes += [404]
-    assert not notify.send(environment, workspace, "third", "drift/3")
-    assert notify.send(environment, workspace, "third", "drift/3"), "a message that failed may be sent again"
+    assert not notify.send(Platform(workspace, environment), "third", "drift/3")
+    assert notify.send(Platform(workspace, environment), "third", "drift/3"), "a message that failed may be sent again"
     assert texts == ["drift", "second", "third"]
     assert "answered 404" in caplog.text
     gone = Environment(webhook_url=SecretStr("http://127.0.0.1:9/services/s3cret"))

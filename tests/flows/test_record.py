@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from flows.registry.record import git_state
+from flows.workspace.provenance import git_state
 
 
 def test_the_lock_file_of_the_run_itself_does_not_make_the_code_dirty(tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import yaml
 
-from flows.environment import prepare, read_environment
+from flows.environment import prepare
+from flows.registration.register import Registration, register, remembered
 from flows.registry import register as registering
-from flows.registry.register import DIGEST_TAG, Registration, register, remembered
 from flows.registry.tracking import Unreachable
-from flows.release.mirror import standing
+from flows.release.mirror import DIGEST_TAG, standing
 from flows.release.unit import MismatchedPair
 from flows.workspace.graph import Graph, load_graph
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 from .conftest import ROOT, Cli
@@ -39,8 +40,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_project: Path) -> t
     write_results(graph, workspace)
     from flows.registry.tracking import connect
 
-    prepare(workspace)
-    connect(read_environment(), workspace).search_experiments()
+    prepare(workspace.prefect_home)
+    connect(Platform.at(workspace)).search_experiments()
     return workspace, graph
 
 
@@ -66,7 +67,7 @@ def graph(finished: tuple[Workspace, Graph]) -> Graph:
 def client(workspace: Workspace) -> Any:
     from flows.registry.tracking import connect
 
-    return connect(read_environment(), workspace)
+    return connect(Platform.at(workspace))
 
 
 def versions(workspace: Workspace) -> list[int]:
@@ -79,7 +80,7 @@ def live_runs(workspace: Workspace) -> list[Any]:
 
 
 def test_a_model_is_the_challenger_and_the_run_holds_what_it_takes(workspace: Workspace, graph: Graph) -> None:
-    done = register(graph, workspace)
+    done = register(graph, Platform.at(workspace))
     assert (done.version, done.new, done.aliases) == (1, True, ["challenger"])
     mlflow = client(workspace)
     assert mlflow.get_registered_model("needledrop").aliases == {"challenger": 1}
@@ -109,38 +110,41 @@ def test_a_model_is_the_challenger_and_the_run_holds_what_it_takes(workspace: Wo
 
 
 def test_the_same_content_is_registered_once_and_new_content_again(workspace: Workspace, graph: Graph) -> None:
-    first, again = register(graph, workspace), register(graph, workspace)
+    first, again = register(graph, Platform.at(workspace)), register(graph, Platform.at(workspace))
     assert (again.version, again.new, again.digest) == (first.version, False, first.digest)
     assert versions(workspace) == [1] and len(live_runs(workspace)) == 1
 
     params = workspace.root / "params.yaml"
     before = params.read_text()
     params.write_text(before.replace("resamples: ", "resamples: 1", 1))
-    second = register(graph, workspace)
+    second = register(graph, Platform.at(workspace))
     assert (second.version, second.new, second.aliases) == (2, True, ["challenger"])
     params.write_text(before)
-    assert (register(graph, workspace).version, register(graph, workspace).aliases) == (1, ["challenger"])
+    assert (register(graph, Platform.at(workspace)).version, register(graph, Platform.at(workspace)).aliases) == (
+        1,
+        ["challenger"],
+    )
     assert client(workspace).get_registered_model("needledrop").aliases == {"challenger": 1}, "what the files hold"
 
 
 def test_a_run_that_changed_nothing_need_not_ask_mlflow(workspace: Workspace, graph: Graph) -> None:
-    assert remembered(graph, workspace) is None
-    done = register(graph, workspace)
-    known = remembered(graph, workspace)
+    assert remembered(graph, Platform.at(workspace)) is None
+    done = register(graph, Platform.at(workspace))
+    known = remembered(graph, Platform.at(workspace))
     assert known is not None
     assert (known.version, known.new, known.aliases) == (done.version, False, done.aliases)
     params = workspace.root / "params.yaml"
     before = params.read_text()
     params.write_text(before.replace("resamples: ", "resamples: 1", 1))
-    assert remembered(graph, workspace) is None, "other content"
+    assert remembered(graph, Platform.at(workspace)) is None, "other content"
     params.write_text(before)
     workspace.mlflow_database.unlink()
-    assert remembered(graph, workspace) is None, "the store is gone"
+    assert remembered(graph, Platform.at(workspace)) is None, "the store is gone"
 
 
 def test_a_release_in_the_ledger_is_what_the_files_hold(workspace: Workspace, graph: Graph) -> None:
-    done = register(graph, workspace)
-    (release,) = standing(read_environment(), workspace).releases
+    done = register(graph, Platform.at(workspace))
+    (release,) = standing(Platform.at(workspace)).releases
     assert (release.version, release.digest, release.state) == (1, done.digest, "registered")
     assert release.run_id == done.run_id and release.manifest == "0" * 32
     config = workspace.root / graph["training"].argument("model") / "config.json"
@@ -155,23 +159,23 @@ def test_an_index_of_another_model_is_not_registered(workspace: Workspace, graph
     meta = workspace.root / graph["indexing"].argument("index") / "meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"model": "f" * 64}))
     with pytest.raises(MismatchedPair, match=r"made with model ffffffffffff.*`needledrop retrain`"):
-        register(graph, workspace)
+        register(graph, Platform.at(workspace))
     assert client(workspace).search_registered_models() == []
-    assert standing(read_environment(), workspace).releases == ()
+    assert standing(Platform.at(workspace)).releases == ()
 
 
 def test_a_receipt_without_its_row_in_the_ledger_is_not_believed(workspace: Workspace, graph: Graph) -> None:
-    register(graph, workspace)
+    register(graph, Platform.at(workspace))
     workspace.ledger.unlink()
-    assert remembered(graph, workspace) is None
+    assert remembered(graph, Platform.at(workspace)) is None
 
 
 STEPS = {
-    "as the run starts": "flows.registry.record.log_params",
+    "as the run starts": "flows.registration.record.log_params",
     "inside the model": "mlflow.tracking.MlflowClient.finalize_logged_model",
     "before the version": "mlflow.register_model",
-    "before the ledger": "flows.release.entry.add",
-    "before the aliases": "flows.registry.register.mirror",
+    "before the ledger": "flows.registration.entry.add",
+    "before the aliases": "flows.registration.register.mirror",
 }
 
 
@@ -182,15 +186,15 @@ def test_a_kill_at_any_step_then_again_gives_one_version(
     child = os.fork()
     if child == 0:  # dies as by kill -9: nothing is cleaned up
         monkeypatch.setattr(STEPS[step], lambda *_, **__: os._exit(9))
-        register(graph, workspace)
+        register(graph, Platform.at(workspace))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    done = register(graph, workspace)
+    done = register(graph, Platform.at(workspace))
     assert (done.version, done.new) == (1, step not in ("before the ledger", "before the aliases"))
     assert done.aliases == ["challenger"]
     assert versions(workspace) == [1]
     assert client(workspace).get_registered_model("needledrop").aliases == {"challenger": 1}
-    (release,) = standing(read_environment(), workspace).releases
+    (release,) = standing(Platform.at(workspace)).releases
     assert (release.version, release.run_id) == (1, done.run_id)
     (run,) = live_runs(workspace)
     assert (run.info.run_id, run.info.status) == (done.run_id, "FINISHED")
@@ -206,7 +210,7 @@ def test_a_server_that_does_not_answer_is_tried_again_and_then_named(
     monkeypatch.setattr("flows.registry.tracking.time.sleep", pauses.append)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     with pytest.raises(Unreachable, match="`needledrop register` later") as refusal:
-        register(graph, workspace)
+        register(graph, Platform.at(workspace))
     assert refusal.value.code == 1
     assert len(pauses) == 3 and 5 < sum(pauses) < 20
     assert "127.0.0.1:9" in str(refusal.value) and "secret" not in str(refusal.value)
@@ -226,7 +230,7 @@ print(json.dumps({"code": components.__file__, "rows": answer.to_dict("records")
 def test_the_model_answers_in_another_process_from_an_empty_folder(
     workspace: Workspace, graph: Graph, tmp_path: Path, clean_environment: dict[str, str], here: Cli
 ) -> None:
-    done: Registration = register(graph, workspace)
+    done: Registration = register(graph, Platform.at(workspace))
     empty = tmp_path / "empty"
     empty.mkdir()
     uri = f"sqlite:///{workspace.mlflow_database}"
@@ -299,4 +303,4 @@ def test_the_report_compares_with_the_champion_on_its_axes(workspace: Workspace,
 def test_nothing_is_registered_from_files_that_were_never_made(workspace: Workspace, graph: Graph) -> None:
     (workspace.root / "dvc.lock").unlink()
     with pytest.raises(registering.Refusal, match="needledrop retrain"):
-        register(graph, workspace)
+        register(graph, Platform.at(workspace))

@@ -6,6 +6,7 @@ import pytest
 
 from flows.environment import read_environment
 from flows.registry.tracking import connect, pauses
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 
@@ -24,10 +25,10 @@ def test_a_store_whose_making_was_cut_off_is_made_again(
     workspace, environment = Workspace(tmp_path), read_environment()
     monkeypatch.setattr(sqlalchemy_store.SqlAlchemyStore, "__init__", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        connect(environment, workspace)
+        connect(Platform(workspace, environment))
     assert not workspace.mlflow_database.exists()
     monkeypatch.setattr(sqlalchemy_store.SqlAlchemyStore, "__init__", whole)
-    assert connect(environment, workspace).search_registered_models() == []
+    assert connect(Platform(workspace, environment)).search_registered_models() == []
     assert [path.name for path in workspace.state.iterdir() if "part" in path.name] == []
 
 

@@ -21,10 +21,10 @@ from components.params import read_all
 from components.store import FeatureStore
 from flows.environment import Environment, prepare, read_environment
 from flows.ledger.database import transaction
+from flows.registration.entry import enter
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
 from flows.release import releases
 from flows.release.actions import approve, promote
-from flows.release.entry import enter
 from flows.release.mirror import mirror
 from flows.release.table import Release
 from flows.workspace.graph import Graph, Stage
@@ -55,7 +55,7 @@ class Works:
 
     @property
     def client(self) -> Any:
-        return connect(self.environment, self.workspace)
+        return connect(self.platform)
 
     def folder(self, version: int) -> Path:
         """Where the files of a version lie."""
@@ -81,18 +81,18 @@ class Works:
         names = {"digest": f"content {number}", "run": run.info.run_id, "manifest": "m", "params": "p", "code": "c"}
         tags = {f"needledrop.{name}": value for name, value in names.items()}
         found = client.create_model_version(MODEL, self.folder(number).as_uri(), run.info.run_id, tags=tags)
-        release = enter(client, self.environment, self.workspace, found)
-        mirror(self.environment, self.workspace)
+        release = enter(client, self.platform, found)
+        mirror(self.platform)
         return release
 
     def release(self, version: int) -> Release:
-        with transaction(self.environment, self.workspace) as connection:
+        with transaction(self.platform) as connection:
             return releases.read(connection, version)
 
     def crown(self, version: int) -> None:
         """Make a version that has passed, or may be let pass, the champion."""
-        approve(self.environment, self.workspace, version, "Ada", "for the test", override=True)
-        promote(self.environment, self.workspace, version, "Ada")
+        approve(self.platform, version, "Ada", "for the test", override=True)
+        promote(self.platform, version, "Ada")
 
 
 def manifest() -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Works:
         specs[modality] = FeatureStore.open(data / FILES[name]).digest
     assert set(specs) == set(MODALITIES) and MUSIC in specs
     made = Works(Workspace(root), graph, specs)
-    prepare(made.workspace)
+    prepare(made.workspace.prefect_home)
     return made
 
 

@@ -18,7 +18,7 @@ from .conftest import TEST, Works
 
 
 def gate(works: Works, version: int | None = None) -> GateResult:
-    return decide(works.graph, works.workspace, works.environment, version)
+    return decide(works.graph, works.platform, version)
 
 
 def test_a_first_champion_then_a_challenger_each_gated_once(clean: Works) -> None:
@@ -127,11 +127,11 @@ def test_refusals_name_the_next_step_and_change_nothing(reigning: Works) -> None
 
 def test_two_versions_whose_runs_logged_no_ranks_cannot_be_compared(reigning: Works) -> None:
     with pytest.raises(Refusal, match="has no ranks to compare"):
-        compare(reigning.workspace, reigning.environment, "1", "2", None)
+        compare(reigning.platform, "1", "2", None)
     with pytest.raises(Refusal, match="there is no version 7"):
-        compare(reigning.workspace, reigning.environment, "7", "2", None)
+        compare(reigning.platform, "7", "2", None)
     with pytest.raises(Refusal, match="neither a version's number nor a run's id"):
-        compare(reigning.workspace, reigning.environment, "../x", "2", None)
+        compare(reigning.platform, "../x", "2", None)
 
 
 def test_a_report_that_was_changed_in_the_store_is_refused(reigning: Works) -> None:

@@ -16,6 +16,7 @@ from flows.deploy.entries import read_deployments
 from flows.environment import Environment
 from flows.ledger import lost
 from flows.ledger.reaper import reap
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def test_a_run_without_a_process_is_dead_where_all_workers_are_here(
         client.send_worker_heartbeat(POOL, "worker@elsewhere", heartbeat_interval_seconds=30)
         assert lost.find(client, living, POOL) == [], "the other one may be at work on them"
         monkeypatch.setattr(lost, "_SILENT", timedelta(0))
-        assert set(reap(environment, Workspace(tmp_path))) == {str(starting), str(running), str(known)}
+        assert set(reap(Platform(Workspace(tmp_path), environment))) == {str(starting), str(running), str(known)}
         states = [client.read_flow_run(run).state for run in (starting, running, known)]
         assert [state.type.value for state in states if state is not None] == ["CRASHED"] * 3
         for run in (starting, running, known):

@@ -20,6 +20,7 @@ from flows.ledger.database import transaction
 from flows.ledger.lease import LEASES, Leased, LeaseLost, leases
 from flows.ledger.reaper import reap
 from flows.workspace.holder import place
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -112,13 +113,13 @@ def test_one_elsewhere_is_dead_when_its_lease_has_run_out(workspace: Workspace) 
 def test_how_runs_ended_and_which_was_last(workspace: Workspace) -> None:
     other = Workspace(workspace.root / "other")
     environment = Environment.model_validate({"ledger_url": f"sqlite:///{workspace.root}/ledger.db"})
-    with attempt(environment, workspace, "needledrop-retrain", "one") as this:
+    with attempt(Platform(workspace, environment), "needledrop-retrain", "one") as this:
         this.inputs, this.result = "abc", {"version": 3}
     with attempt(environment, other, "needledrop-retrain", "two") as this:
         this.state = "skipped"
     with pytest.raises(ValueError, match="no"), attempt(environment, other, "needledrop-retrain", "three"):
         raise ValueError("no")
-    with transaction(environment, workspace) as connection:
+    with transaction(Platform(workspace, environment)) as connection:
         last = last_finished(connection, "needledrop-retrain")
         assert last is not None and (last.run, last.inputs, json.loads(last.result)) == ("one", "abc", {"version": 3})
         assert last.place == place()

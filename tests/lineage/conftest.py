@@ -48,7 +48,7 @@ class Shelf:
 
     @property
     def client(self) -> Any:
-        return connect(self.environment, self.workspace)
+        return connect(self.platform)
 
     def put(self, artifacts: Path | None, **tags: str) -> int:
         """Add a version whose run holds the files of a folder; return its number."""
@@ -83,7 +83,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
             shutil.copy(ROOT / name, root)
         (root / "components").symlink_to(ROOT / "components")
         workspace = Workspace(root)
-        prepare(workspace)
+        prepare(workspace.prefect_home)
         graph = load_graph(root)
         _write_files(graph, root)
         made = Shelf(workspace, graph)
@@ -149,7 +149,7 @@ def _write_files(graph: Graph, root: Path) -> None:
 def _release(made: Shelf, version: int) -> None:
     run_id = made.client.get_model_version(MODEL, str(version)).run_id
     names = dict.fromkeys(("model", "index", "catalogue", "manifest", "params", "code"), "x")
-    with transaction(made.environment, made.workspace) as connection:
+    with transaction(made.platform) as connection:
         release = Release(version, "1" * 64, "registered", run_id=run_id, specs={}, commit=COMMIT, evidence=None,
                           approved_by=None, approved_at=None, created="2026-01-01T00:00:00+00:00", **names)  # fmt: skip
         add(connection, release, "tests")

@@ -11,7 +11,7 @@ from .conftest import COMMIT, Shelf
 
 
 def test_the_chain_leads_from_data_to_release(shelf: Shelf, capsys: object) -> None:
-    made = chain(shelf.environment, shelf.workspace, "models:/needledrop@champion")
+    made = chain(shelf.platform, "models:/needledrop@champion")
     assert (made["version"], made["aliases"], made["digest"]) == (1, ["champion"], "1" * 64)
     assert (made["data"]["manifest"], made["commit"], made["dirty"]) == ("a" * 32, COMMIT, "false")
     assert (made["release"]["state"], made["release"]["approved_by"]) == ("approved", "Ada")
@@ -19,13 +19,13 @@ def test_the_chain_leads_from_data_to_release(shelf: Shelf, capsys: object) -> N
 
 
 def test_a_version_without_a_ledger_row_is_said(shelf: Shelf) -> None:
-    assert chain(shelf.environment, shelf.workspace, "2")["release"] is None
+    assert chain(shelf.platform, "2")["release"] is None
 
 
 def test_a_card_has_valid_metadata_and_every_section(shelf: Shelf, tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
-    text = card(shelf.environment, shelf.workspace, "1")
+    text = card(shelf.platform, "1")
     write_card(tmp_path / "README.md", text)
     data = ModelCard.load(tmp_path / "README.md").data
     results = data.eval_results
@@ -44,13 +44,13 @@ def test_a_card_has_valid_metadata_and_every_section(shelf: Shelf, tmp_path: Pat
 
 
 def test_a_card_without_kept_clips_or_gate_says_so(shelf: Shelf) -> None:
-    text = card(shelf.environment, shelf.workspace, "2")
+    text = card(shelf.platform, "2")
     assert "Not gated yet" in text and "not in the ledger" in text
 
 
 def test_a_card_is_published_once_with_the_run(shelf: Shelf, tmp_path: Path) -> None:
-    assert publish_card(shelf.environment, shelf.workspace, 1)
-    assert not publish_card(shelf.environment, shelf.workspace, 1)
+    assert publish_card(shelf.platform, 1)
+    assert not publish_card(shelf.platform, 1)
     client = shelf.client
     run_id = client.get_model_version("needledrop", "1").run_id
     there = Path(client.download_artifacts(run_id, "README.md", str(tmp_path)))

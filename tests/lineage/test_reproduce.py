@@ -15,9 +15,9 @@ from flows.errors import GATE_FAILED, OK, Refusal
 from flows.lineage.clone import clean_clone
 from flows.lineage.equality import Difference, changed_packages, first_difference
 from flows.lineage.reproduce import reproduce
-from flows.registry.record import environment_text
 from flows.registry.tracking import MODEL
 from flows.workspace.graph import Graph
+from flows.workspace.provenance import environment_text
 from flows.workspace.workspace import Workspace
 
 from .conftest import ROOT, Shelf

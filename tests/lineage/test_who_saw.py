@@ -34,7 +34,7 @@ def test_what_a_run_keeps_says_split_features_index_and_exemplars(shelf: Shelf, 
 
 
 def test_every_file_that_holds_a_track_is_found_and_no_other(shelf: Shelf) -> None:
-    found = files(who_saw(shelf.environment, shelf.workspace, "track-01"))
+    found = files(who_saw(shelf.platform, "track-01"))
     assert found == {
         "data/manifest.parquet": (1, {}),
         "data/annotations.parquet": (1, {}),
@@ -49,7 +49,7 @@ def test_every_file_that_holds_a_track_is_found_and_no_other(shelf: Shelf) -> No
 
 
 def test_versions_say_what_they_had_of_it_and_unknown_ones_are_named(shelf: Shelf) -> None:
-    seen = who_saw(shelf.environment, shelf.workspace, "clip-01")
+    seen = who_saw(shelf.platform, "clip-01")
     first, second = seen["versions"]
     assert (first["version"], first["trained"], first["indexed"], first["exemplar_for"]) == (1, True, True, 1)
     assert (first["aliases"], first["state"]) == (["champion"], "approved")
@@ -67,7 +67,7 @@ def test_a_track_goes_by_any_of_its_ids(shelf: Shelf, name: str) -> None:
 
 
 def test_a_seed_track_is_found_too(shelf: Shelf) -> None:
-    seen = who_saw(shelf.environment, shelf.workspace, "seed")
+    seen = who_saw(shelf.platform, "seed")
     assert said(seen["versions"][0]) == "tagger learnt of it"
 
 
@@ -81,7 +81,7 @@ def test_a_track_that_is_gone_from_the_workspace_is_still_found_in_versions(shel
     manifest = shelf.workspace.root / "data/manifest.parquet"
     shutil.move(manifest, tmp_path / "away")
     try:
-        seen = who_saw(shelf.environment, shelf.workspace, "track-08")
+        seen = who_saw(shelf.platform, "track-08")
     finally:
         shutil.move(tmp_path / "away", manifest)
     assert seen["workspace"]["clips"] == [] and seen["versions"][0]["trained"]
@@ -89,18 +89,18 @@ def test_a_track_that_is_gone_from_the_workspace_is_still_found_in_versions(shel
 
 def test_a_plan_names_copies_rows_stages_and_versions_and_changes_nothing(shelf: Shelf) -> None:
     before = {path: path.stat().st_mtime_ns for path in (shelf.workspace.root / "data").rglob("*")}
-    made = plan(shelf.environment, shelf.workspace, "track-01", True)
+    made = plan(shelf.platform, "track-01", True)
     assert made["remove"] == ["media/clip-01.mp4"] and made["copies"] == ["copy.mp4"]
     stages = {step["name"]: step["what"] for step in made["stages"]}
     assert stages["captioning"] == stages["features@text"].replace("11", "12") == "1 of 12 rows; drops its own"
     assert stages["features@video"] == "0 of 11 rows; drops its own"
     assert stages["training"] == "the whole stage" and "corpus" not in stages
     assert [version["version"] for version in made["retire"]] == [1, 2] and made["unknown"] == [3]
-    assert plan(shelf.environment, shelf.workspace, "track-11", True)["retire"][0]["held"] == "was tested on it"
+    assert plan(shelf.platform, "track-11", True)["retire"][0]["held"] == "was tested on it"
     assert before == {path: path.stat().st_mtime_ns for path in (shelf.workspace.root / "data").rglob("*")}
 
 
 def test_without_plan_nothing_is_done(shelf: Shelf) -> None:
     with pytest.raises(Refusal, match="--plan") as refused:
-        plan(shelf.environment, shelf.workspace, "track-01", False)
+        plan(shelf.platform, "track-01", False)
     assert refused.value.code == USAGE

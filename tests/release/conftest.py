@@ -13,14 +13,15 @@ import pytest
 
 from flows.environment import Environment, prepare, read_environment
 from flows.ledger.database import _engine, transaction
+from flows.registration.entry import enter
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
 from flows.release.actions import approve, promote
-from flows.release.entry import enter
 from flows.release.evidence import FOLDER
 from flows.release.mirror import mirror, standing
 from flows.release.releases import champion, move
 from flows.release.states import VERDICTS, State
 from flows.release.table import Release
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 
@@ -36,7 +37,7 @@ class Shop:
 
     @property
     def client(self) -> Any:
-        return connect(self.environment, self.workspace)
+        return connect(self.platform)
 
     def folder(self, version: int) -> Path:
         """Where the files of a version lie."""
@@ -55,14 +56,14 @@ class Shop:
         names = {"digest": f"content {number}", "run": run.info.run_id, "manifest": "m", "params": "p", "code": "c"}
         tags = {f"needledrop.{name}": value for name, value in names.items()}
         found = client.create_model_version(MODEL, self.folder(number).as_uri(), run.info.run_id, tags=tags)
-        release = enter(client, self.environment, self.workspace, found)
-        mirror(self.environment, self.workspace)
+        release = enter(client, self.platform, found)
+        mirror(self.platform)
         return release
 
     def gate(self, version: int, verdict: State = "passed") -> str:
         """Do what a gate does: log a report, write the verdict; return the report's digest."""
         assert verdict in VERDICTS
-        with transaction(self.environment, self.workspace) as connection:
+        with transaction(self.platform) as connection:
             expected: set[State] = {"registered", "evaluated", "passed", "failed", "inconclusive", "rolled_back"}
             release = move(connection, version, expected, "evaluated", "gate", "gate began")
             against = champion(connection)
@@ -70,21 +71,21 @@ class Shop:
         evidence = hashlib.sha256(text.encode()).hexdigest()
         for name in ("report.json", "report.html"):
             self.client.log_text(release.run_id, text, f"{FOLDER}/{evidence[:12]}/{name}")
-        with transaction(self.environment, self.workspace) as connection:
+        with transaction(self.platform) as connection:
             move(connection, version, "evaluated", verdict, "gate", f"gate {verdict}", evidence)
         return evidence
 
     def crown(self, version: int) -> Release:
         """Gate, approve, promote."""
         self.gate(version)
-        approve(self.environment, self.workspace, version, "Ada", "listened to it")
-        return promote(self.environment, self.workspace, version, "Bob")
+        approve(self.platform, version, "Ada", "listened to it")
+        return promote(self.platform, version, "Bob")
 
     def states(self) -> dict[int, State]:
         return {release.version: release.state for release in self.releases()}
 
     def releases(self) -> tuple[Release, ...]:
-        return standing(self.environment, self.workspace).releases
+        return standing(self.platform).releases
 
     def shown(self) -> dict[str, int]:
         """MLflow's aliases."""
@@ -92,7 +93,7 @@ class Shop:
 
     def held(self) -> dict[str, int]:
         """The ledger's."""
-        return standing(self.environment, self.workspace).aliases
+        return standing(self.platform).aliases
 
 
 def write_files(folder: Path, number: int) -> None:
@@ -149,7 +150,7 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Snapshots:
     workspace = Workspace(tmp_path_factory.mktemp("shop"))
     (workspace.root / "dvc.yaml").write_text("stages: {}\n")
     shop = Shop(workspace)
-    prepare(workspace)
+    prepare(workspace.prefect_home)
     shop.client.create_registered_model(MODEL)
     shop.client.create_experiment(EXPERIMENT, workspace.mlflow_artifacts.as_uri())
     made = Snapshots(shop, tmp_path_factory.mktemp("snapshots"))
@@ -158,7 +159,7 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Snapshots:
     shop.crown(1)
     shop.register()
     shop.gate(2)
-    approve(shop.environment, workspace, 2, "Ada", "better")
+    approve(Platform(workspace, shop.environment), 2, "Ada", "better")
     made.save("two")
     return made
 

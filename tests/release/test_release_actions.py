@@ -30,9 +30,9 @@ def test_a_release_from_registration_to_rollback(shop: Shop) -> None:
     one = shop.register()
     assert (one.state, shop.shown()) == ("registered", {"challenger": 1})
     evidence = shop.gate(1)
-    signed = approve(shop.environment, shop.workspace, 1, " Ada  Lovelace ", "listened\nto it")
+    signed = approve(shop.platform, 1, " Ada  Lovelace ", "listened\nto it")
     assert (signed.state, signed.approved_by, signed.evidence) == ("approved", "Ada Lovelace", evidence)
-    assert promote(shop.environment, shop.workspace, 1, "Bob", 0).state == "champion"
+    assert promote(shop.platform, 1, "Bob", 0).state == "champion"
     assert shop.shown() == {"champion": 1}
     page = shop.client.get_model_version(MODEL, "1")
     assert page.tags[STATE_TAG] == "champion"
@@ -44,43 +44,43 @@ def test_a_release_from_registration_to_rollback(shop: Shop) -> None:
     assert shop.shown() == {"champion": 1, "challenger": 2}
     shop.crown(2)
     assert shop.shown() == shop.held() == {"champion": 2, "previous": 1}
-    assert rollback(shop.environment, shop.workspace, "Cy", "it hums").version == 1
+    assert rollback(shop.platform, "Cy", "it hums").version == 1
     assert shop.states() == {1: "champion", 2: "rolled_back"} and shop.shown() == {"champion": 1}
     page = shop.client.get_model_version(MODEL, "2")
     assert page.tags[STATE_TAG] == "rolled_back" and "it hums" in page.description
     # What was rolled back may be mended from outside and gated again; its approval is void.
-    refused(shop, lambda: promote(shop.environment, shop.workspace, 2, "Bob"), Refusal, "rolled_back, not approved")
+    refused(shop, lambda: promote(shop.platform, 2, "Bob"), Refusal, "rolled_back, not approved")
     shop.crown(2)
     assert shop.shown() == {"champion": 2, "previous": 1}
 
 
 def test_three_champions_are_rolled_back_one_by_one(two: Shop) -> None:
     shop = two
-    promote(shop.environment, shop.workspace, 2, "Bob")
+    promote(shop.platform, 2, "Bob")
     shop.register()
     shop.crown(3)
     assert shop.shown() == {"champion": 3, "previous": 2}
-    rollback(shop.environment, shop.workspace, "Cy", "hums")
+    rollback(shop.platform, "Cy", "hums")
     assert shop.shown() == {"champion": 2, "previous": 1}
     # A second try of the same rollback says what it expects, and so does no harm.
-    again = lambda: rollback(shop.environment, shop.workspace, "Cy", "hums", 3)  # noqa: E731
+    again = lambda: rollback(shop.platform, "Cy", "hums", 3)  # noqa: E731
     refused(shop, again, StaleState, "version 2 is champion, not 3")
-    rollback(shop.environment, shop.workspace, "Cy", "hums too")
+    rollback(shop.platform, "Cy", "hums too")
     assert shop.shown() == {"champion": 1}
-    first = lambda: rollback(shop.environment, shop.workspace, "Cy", "hums")  # noqa: E731
+    first = lambda: rollback(shop.platform, "Cy", "hums")  # noqa: E731
     refused(shop, first, Refusal, "version 1 is the first champion: there is no previous one")
 
 
 def test_approving_again_is_the_same_approval_or_none(two: Shop) -> None:
     (_, before) = two.releases()
-    assert approve(two.environment, two.workspace, 2, "Ada", "again") == before
-    other = lambda: approve(two.environment, two.workspace, 2, "Eve", "me too")  # noqa: E731
+    assert approve(two.platform, 2, "Ada", "again") == before
+    other = lambda: approve(two.platform, 2, "Eve", "me too")  # noqa: E731
     refused(two, other, Refusal, "version 2 was approved by Ada at 20.*already")
 
 
 def test_what_was_not_passed_is_not_approved(shop: Shop) -> None:
     def sign(version: int, by: str = "Ada", reason: str = "good", override: bool = False) -> Release:
-        return approve(shop.environment, shop.workspace, version, by, reason, override)
+        return approve(shop.platform, version, by, reason, override)
 
     with pytest.raises(UnknownVersion, match="no releases yet"):
         sign(1)
@@ -104,7 +104,7 @@ def test_approval_is_of_the_report_that_the_gate_recorded(shop: Shop) -> None:
     shop.gate(1)
     (report,) = shop.workspace.mlflow_artifacts.rglob(f"{release.run_id}/**/report.json")
     report.write_text(report.read_text().replace("passed", "PASSED"))
-    sign = lambda: approve(shop.environment, shop.workspace, 1, "Ada", "good")  # noqa: E731
+    sign = lambda: approve(shop.platform, 1, "Ada", "good")  # noqa: E731
     refused(shop, sign, Refusal, "no gate report .* run `needledrop gate 1` again")
 
 
@@ -115,16 +115,16 @@ def test_a_verdict_against_another_champion_does_not_count(shop: Shop) -> None:
     shop.gate(2)
     shop.gate(3)
     for version in (1, 2):
-        approve(shop.environment, shop.workspace, version, "Ada", "good")
-    promote(shop.environment, shop.workspace, 1, "Bob")
+        approve(shop.platform, version, "Ada", "good")
+    promote(shop.platform, 1, "Bob")
     stale = "gated against no champion, and by now version 1 is champion"
-    refused(shop, lambda: promote(shop.environment, shop.workspace, 2, "Bob"), StaleState, stale)
-    refused(shop, lambda: approve(shop.environment, shop.workspace, 3, "Ada", "good"), StaleState, stale)
+    refused(shop, lambda: promote(shop.platform, 2, "Bob"), StaleState, stale)
+    refused(shop, lambda: approve(shop.platform, 3, "Ada", "good"), StaleState, stale)
 
 
 def test_promotion_wants_approval_and_the_expected_champion(two: Shop) -> None:
     def up(version: int, expect: int | None = None) -> Release:
-        return promote(two.environment, two.workspace, version, "Bob", expect)
+        return promote(two.platform, version, "Bob", expect)
 
     two.register()
     refused(two, lambda: up(9), UnknownVersion, "no version 9")
@@ -145,7 +145,7 @@ def test_a_mismatched_pair_is_neither_registered_nor_promoted(two: Shop) -> None
         two.register(index_of=1)
     assert [release.version for release in two.releases()] == [1, 2]
     swap_index(two.folder(1), two.folder(2))
-    up = lambda: promote(two.environment, two.workspace, 2, "Bob")  # noqa: E731
+    up = lambda: promote(two.platform, 2, "Bob")  # noqa: E731
     refused(two, up, MismatchedPair, "version 2: the index was made with model .* they are no pair")
 
 
@@ -162,7 +162,7 @@ def test_files_that_are_gone_or_others_are_not_promoted(two: Shop, name: str, wo
     path = two.folder(2) / name
     before = path.read_bytes()
     path.write_bytes(before + b" ")
-    up = lambda: promote(two.environment, two.workspace, 2, "Bob")  # noqa: E731
+    up = lambda: promote(two.platform, 2, "Bob")  # noqa: E731
     refused(two, up, Refusal, f"version 2.*({words}).*")
     path.unlink()
     refused(two, up, ArtifactsGone, "version 2.*(gone|not what was registered)")
@@ -172,10 +172,10 @@ def test_files_that_are_gone_or_others_are_not_promoted(two: Shop, name: str, wo
 
 def test_a_champion_whose_files_are_gone(two: Shop) -> None:
     shutil.rmtree(two.folder(1))
-    up = lambda: promote(two.environment, two.workspace, 2, "Bob")  # noqa: E731
+    up = lambda: promote(two.platform, 2, "Bob")  # noqa: E731
     refused(two, up, ArtifactsGone, "the champion, version 1.*--champion-lost")
-    promote(two.environment, two.workspace, 2, "Bob", champion_lost=True)
-    back = lambda: rollback(two.environment, two.workspace, "Cy", "hums")  # noqa: E731
+    promote(two.platform, 2, "Bob", champion_lost=True)
+    back = lambda: rollback(two.platform, "Cy", "hums")  # noqa: E731
     refused(two, back, ArtifactsGone, "version 1")
 
 
@@ -183,7 +183,7 @@ def test_what_loading_leaves_in_a_local_store_is_no_change(two: Shop) -> None:
     (two.folder(2) / "registered_model_meta").write_text("model_name: needledrop\n")
     (two.folder(2) / "code/__pycache__").mkdir()
     (two.folder(2) / "code/__pycache__/search.pyc").write_bytes(b"")
-    assert promote(two.environment, two.workspace, 2, "Bob").state == "champion"
+    assert promote(two.platform, 2, "Bob").state == "champion"
 
 
 def test_a_kill_between_ledger_and_mlflow_heals_with_the_next_command(
@@ -198,9 +198,9 @@ def test_a_kill_between_ledger_and_mlflow_heals_with_the_next_command(
     with monkeypatch.context() as patched:
         patched.setattr(actions, "_show", die)
         with pytest.raises(Killed):
-            promote(two.environment, two.workspace, 2, "Bob")
+            promote(two.platform, 2, "Bob")
     assert two.held() == {"champion": 2, "previous": 1} and two.shown() == {"champion": 1, "challenger": 2}
-    promote(two.environment, two.workspace, 2, "Bob", 1)
+    promote(two.platform, 2, "Bob", 1)
     assert two.shown() == {"champion": 2, "previous": 1}
     tags = [two.client.get_model_version(MODEL, str(version)).tags[STATE_TAG] for version in (1, 2)]
     assert tags == ["superseded", "champion"]
@@ -212,7 +212,7 @@ def test_mlflow_down_before_and_after_the_decision(two: Shop, monkeypatch: pytes
         patched.setattr("flows.registry.tracking.time.sleep", lambda _: None)
         patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         with pytest.raises(Unreachable, match="does not answer"):
-            promote(two.environment, two.workspace, 2, "Bob")
+            promote(two.platform, 2, "Bob")
     assert two.releases() == before
     whole, calls = actions.mirror, []
 
@@ -225,7 +225,7 @@ def test_mlflow_down_before_and_after_the_decision(two: Shop, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(actions, "mirror", once)
         with pytest.raises(Unreachable, match=r"version 2 is champion, but MLflow does not show it yet.*same command"):
-            promote(two.environment, two.workspace, 2, "Bob")
+            promote(two.platform, 2, "Bob")
     assert two.states()[2] == "champion"
 
 
@@ -234,7 +234,7 @@ def test_another_ledgers_champion_keeps_its_alias(two: Shop) -> None:
     _engine.cache_clear()
     two.register()
     two.gate(3)
-    approve(two.environment, two.workspace, 3, "Ada", "good")
-    up = lambda: promote(two.environment, two.workspace, 3, "Bob")  # noqa: E731
+    approve(two.platform, 3, "Ada", "good")
+    up = lambda: promote(two.platform, 3, "Bob")  # noqa: E731
     refused(two, up, Refusal, "champion is version 1, which this ledger does not know")
     assert two.shown() == {"champion": 1, "challenger": 3}

@@ -98,7 +98,7 @@ def test_without_releases_nothing_is_made(shop: Shop, say: Say, words: str) -> N
 
 
 def test_status_names_the_three_with_their_states(two: Shop, say: Say) -> None:
-    promote(two.environment, two.workspace, 2, "Bob")
+    promote(two.platform, 2, "Bob")
     two.register()
     two.gate(3, "failed")
     now = json.loads(say(two, "status --json").stdout)["releases"]
@@ -113,13 +113,13 @@ def test_of_two_threads_that_promote_at_once_one_wins(shop: Shop) -> None:
     for version in (1, 2):
         shop.register()
         shop.gate(version)
-        approve(shop.environment, shop.workspace, version, "Ada", "good")
+        approve(shop.platform, version, "Ada", "good")
     together, outcome = threading.Barrier(2), {}
 
     def up(version: int) -> None:
         together.wait()
         try:
-            outcome[version] = promote(shop.environment, shop.workspace, version, "Bob").state
+            outcome[version] = promote(shop.platform, version, "Bob").state
         except Refusal as error:
             outcome[version] = str(error)
 

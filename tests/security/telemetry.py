@@ -89,7 +89,7 @@ def main() -> None:
     from flows.environment import prepare
     from flows.workspace.workspace import Workspace
 
-    prepare(Workspace(folder))
+    prepare(Workspace(folder).prefect_home)
     socket.socket.connect = connect  # type: ignore[method-assign]
     socket.getaddrinfo = resolve
     for name in sys.argv[2:]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.lineage.pickles import SUFFIXES, Pickled, refuse_pickles
+from flows.registry.pickles import SUFFIXES, Pickled, refuse_pickles
 
 
 @pytest.fixture

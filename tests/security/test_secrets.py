@@ -79,7 +79,7 @@ def test_registration_gate_monitor_and_deployed_flows_write_no_secret(
     monkeypatch.setattr("sys.argv", ["needledrop", "register"])
     monkeypatch.chdir(root)
     workspace = Workspace(root)
-    prepare(workspace)
+    prepare(workspace.prefect_home)
     write_results(load_graph(root), workspace)
 
     assert main(["register"]) == 0

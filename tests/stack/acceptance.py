@@ -130,7 +130,7 @@ def deployed(folder: Path, state: State, mailbox: Mailbox, story: Story) -> Line
     more = {"PREFECT_HOME": str(folder / "prefect"), "NEEDLEDROP_WEBHOOK_URL": mailbox.url}
     line = Line(source, folder / "home", rest | state.exports() | more)
     os.environ.update(line.environment)
-    prepare(Workspace(source))
+    prepare(Workspace(source).prefect_home)
     at = datetime.now(ZoneInfo(ZONE)) + timedelta(seconds=120)
     for said in line.command("deploy", "--retrain-cron", f"{at.minute} {at.hour} * * *", "--jitter", "0").splitlines():
         story.say(f"  {said}")

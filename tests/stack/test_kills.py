@@ -211,15 +211,15 @@ def check_versions(line: Line, before: tuple[set[int], set[str]], pipelines: int
     """One version more for each pipeline, in MLflow as in the ledger, each with the files that were registered."""
     from mlflow import MlflowClient
 
-    from flows.environment import read_environment
     from flows.release.mirror import standing as releases
     from flows.release.unit import verify_stored
+    from flows.workspace.platform import Platform
     from flows.workspace.workspace import Workspace
 
     versions, digests = standing(line)
     new = versions - before[0]
     assert (len(new), len(digests - before[1])) == (pipelines, pipelines), f"{new}, {digests - before[1]}"
-    found = [one for one in releases(read_environment(), Workspace(line.slot)).releases if one.version in new]
+    found = [one for one in releases(Platform.at(Workspace(line.slot))).releases if one.version in new]
     assert {one.version for one in found} == new
     for release in found:
         verify_stored(MlflowClient(), release)

@@ -13,6 +13,7 @@ from flows.release.audit import Tampered
 from flows.release.check import check
 from flows.release.releases import add, champion, move
 from flows.release.table import Release
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.stack
@@ -53,7 +54,7 @@ def test_the_ledger_on_postgresql(on_stack: dict[str, str], tmp_path: Path, monk
     monkeypatch.setenv("NEEDLEDROP_LEDGER_URL", apart)
     environment, workspace = read_environment(), Workspace(tmp_path)
 
-    with transaction(environment, workspace) as connection:
+    with transaction(Platform(workspace, environment)) as connection:
         for version in (1, 2, 3):
             add(connection, _release(version), "register")
             move(connection, version, "registered", "evaluated", "gate", "began")
@@ -71,18 +72,21 @@ def test_the_ledger_on_postgresql(on_stack: dict[str, str], tmp_path: Path, monk
 
     for statement in ("UPDATE audit SET actor = 'Eve'", "DELETE FROM audit WHERE number = 3", "TRUNCATE audit"):
         refused = pytest.raises(LedgerUnreachable, match="the audit log is append-only")
-        with refused, transaction(environment, workspace) as connection:
+        with refused, transaction(Platform(workspace, environment)) as connection:
             connection.exec_driver_sql(statement)
     unique = pytest.raises(LedgerUnreachable, match="one_champion")
-    with unique, transaction(environment, workspace) as connection:
+    with unique, transaction(Platform(workspace, environment)) as connection:
         connection.exec_driver_sql("UPDATE releases SET state = 'champion'")
-    with transaction(environment, workspace) as connection:
+    with transaction(Platform(workspace, environment)) as connection:
         assert check(connection) == 13
         assert champion(connection) is not None
 
-    with transaction(environment, workspace) as connection:
+    with transaction(Platform(workspace, environment)) as connection:
         connection.exec_driver_sql("ALTER TABLE audit DISABLE TRIGGER ALL")
         connection.exec_driver_sql("UPDATE audit SET actor = 'Eve' WHERE number = 4")
         connection.exec_driver_sql("ALTER TABLE audit ENABLE TRIGGER ALL")
-    with transaction(environment, workspace) as connection, pytest.raises(Tampered, match=r"row 4 .*was changed"):
+    with (
+        transaction(Platform(workspace, environment)) as connection,
+        pytest.raises(Tampered, match=r"row 4 .*was changed"),
+    ):
         check(connection)

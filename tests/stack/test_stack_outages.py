@@ -13,6 +13,7 @@ import pytest
 
 from flows.environment import PATIENT, Environment
 from flows.ledger.database import LedgerUnreachable, transaction
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 from infra.state import State
 from tests.stack.commands import away, ended, needledrop, said, start, until
@@ -138,7 +139,7 @@ def test_prefect_is_away_while_a_flow_runs(
 def test_postgres_is_away_while_the_ledger_is_written(how: str, stack: State, tmp_path: Path) -> None:
     environment = Environment(ledger_url=stack.exports()["NEEDLEDROP_LEDGER_URL"])
     workspace, accepted, stop = Workspace(tmp_path), [], threading.Event()
-    with transaction(environment, workspace) as connection:
+    with transaction(Platform(workspace, environment)) as connection:
         connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS outage (number integer)")
         connection.exec_driver_sql("DELETE FROM outage")
 
@@ -146,7 +147,7 @@ def test_postgres_is_away_while_the_ledger_is_written(how: str, stack: State, tm
         number = 0
         while not stop.is_set():
             try:
-                with transaction(environment, workspace) as connection:
+                with transaction(Platform(workspace, environment)) as connection:
                     connection.exec_driver_sql("INSERT INTO outage VALUES (%s)", (number,))
                 accepted.append(number)
             except LedgerUnreachable:
@@ -164,7 +165,7 @@ def test_postgres_is_away_while_the_ledger_is_written(how: str, stack: State, tm
     finally:
         stop.set()
         writer.join(60)
-    with transaction(environment, workspace) as connection:
+    with transaction(Platform(workspace, environment)) as connection:
         rows = [row[0] for row in connection.exec_driver_sql("SELECT number FROM outage")]
     assert set(accepted) <= set(rows), "what was accepted is there"
     assert len(rows) == len(set(rows)), "and nothing twice"

@@ -2,39 +2,37 @@
 
 from typing import TYPE_CHECKING, Final
 
-from flows.environment import Environment
 from flows.ledger.database import transaction
 from flows.release import audit
-from flows.release.mirror import DIGEST_TAG, standing
+from flows.release.mirror import DIGEST_TAG, RUN_TAG, standing
 from flows.release.releases import add
 from flows.release.table import Release
 from flows.release.unit import readable, stored
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-RUN_TAG: Final = "needledrop.run"
 ACTOR: Final = "register"
 
 
-def known(environment: Environment, workspace: Workspace, digest: str) -> Release | None:
+def known(platform: Platform, digest: str) -> Release | None:
     """Return the release of this content; None where the ledger has none."""
-    return next((one for one in standing(environment, workspace).releases if one.digest == digest), None)
+    return next((one for one in standing(platform).releases if one.digest == digest), None)
 
 
-def enter(client: "MlflowClient", environment: Environment, workspace: Workspace, version: "ModelVersion") -> Release:
+def enter(client: "MlflowClient", platform: Platform, version: "ModelVersion") -> Release:
     """Put a model version into the ledger, in the state `registered`, and make it the challenger.
 
     Raises:
         Refusal: its files are gone or no pair, or the ledger is not of this MLflow store.
     """
     run_id = version.tags[RUN_TAG]
-    release = known(environment, workspace, version.tags[DIGEST_TAG])
+    release = known(platform, version.tags[DIGEST_TAG])
     if release is None or (release.version, release.run_id) != (int(version.version), run_id):
         release = _read_back(client, version)
-    with transaction(environment, workspace) as connection:
+    with transaction(platform) as connection:
         return add(connection, release, ACTOR)
 
 

@@ -16,30 +16,20 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from components.stage import write_json
-from flows.environment import Environment, read_environment, redact
+from flows.environment import redact
 from flows.errors import Refusal
+from flows.registration.entry import enter, known
 from flows.registry.digest import Digests, digests
 from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
-from flows.release.entry import RUN_TAG, enter, known
-from flows.release.mirror import CHAMPION, DIGEST_TAG, mirror, standing
+from flows.release.mirror import DIGEST_TAG, RUN_TAG, mirror, standing
 from flows.release.unit import read_pair
 from flows.workspace.graph import Graph
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-__all__ = [
-    "CHAMPION",
-    "DIGEST_TAG",
-    "RUN_TAG",
-    "Registration",
-    "can_register",
-    "find_version",
-    "register",
-    "remembered",
-]
 
 WORKSPACE_TAG = "needledrop.workspace"
 
@@ -73,7 +63,7 @@ def can_register(graph: Graph) -> bool:
     return all(stage in graph for stage in ("training", "evaluation", "indexing"))
 
 
-def register(graph: Graph, workspace: Workspace) -> Registration:
+def register(graph: Graph, platform: Platform) -> Registration:
     """Register what the files hold, if it is not registered yet, and make it the challenger.
 
     Call it while holding the workspace's lock.
@@ -84,55 +74,52 @@ def register(graph: Graph, workspace: Workspace) -> Registration:
     """
     if not can_register(graph):
         raise Refusal("dvc.yaml has no training, evaluation and indexing: nothing to register")
-    environment = read_environment()
-    uri = environment.tracking(workspace)
     try:
-        client = connect(environment, workspace)
-        with answering(uri):
-            done = _register(client, environment, graph, workspace)
+        client = connect(platform)
+        with answering(platform.tracking_uri):
+            done = _register(client, platform, graph)
     except Unreachable as error:
         raise Unreachable(f"{error}; the results stay: run `needledrop register` later") from error.__cause__
-    write_json(workspace.receipt, done.as_json())
+    write_json(platform.workspace.receipt, done.as_json())
     return done
 
 
-def remembered(graph: Graph, workspace: Workspace) -> Registration | None:
+def remembered(graph: Graph, platform: Platform) -> Registration | None:
     """The last registration, where it was of the very same content in the very same store; else None.
 
     A run that changed nothing need not ask MLflow, which costs seconds; `needledrop register` does.
     """
-    environment = read_environment()
     try:
-        last = Registration(**json.loads(workspace.receipt.read_text(encoding="utf-8")))
+        last = Registration(**json.loads(platform.workspace.receipt.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    same_store = last.tracking == redact(environment.tracking(workspace)) and exists(environment, workspace)
-    if not same_store or last.digest != digests(graph, workspace).content:
+    same_store = last.tracking == redact(platform.tracking_uri) and exists(platform)
+    if not same_store or last.digest != digests(graph, platform.workspace).content:
         return None
-    release = known(environment, workspace, last.digest)
+    release = known(platform, last.digest)
     if release is None or release.version != last.version:
         return None
-    return replace(last, new=False, seconds=0.0, aliases=_aliases(environment, workspace, last.version))
+    return replace(last, new=False, seconds=0.0, aliases=_aliases(platform, last.version))
 
 
-def _register(client: "MlflowClient", environment: Environment, graph: Graph, workspace: Workspace) -> Registration:
+def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Registration:
     began = time.monotonic()
-    names = digests(graph, workspace)
+    names = digests(graph, platform.workspace)
     version = find_version(client, names.content)
     new = version is None
     if version is None:
-        _require_pair(graph, workspace)
-        experiment = experiment_id(client, workspace, EXPERIMENT)
-        clear_half_runs(client, experiment, workspace_id(workspace), names.content)
-        version = _create(client, experiment, graph, workspace, names)
-    settle_aliases(client, environment, workspace, version)
+        _require_pair(graph, platform.workspace)
+        experiment = experiment_id(client, platform.workspace, EXPERIMENT)
+        clear_half_runs(client, experiment, workspace_id(platform.workspace), names.content)
+        version = _create(client, experiment, graph, platform.workspace, names)
+    settle_aliases(client, platform, version)
     return Registration(
         version=int(version.version),
         new=new,
         digest=names.content,
         run_id=version.tags.get(RUN_TAG, ""),
-        aliases=_aliases(environment, workspace, int(version.version)),
-        tracking=redact(environment.tracking(workspace)),
+        aliases=_aliases(platform, int(version.version)),
+        tracking=redact(platform.tracking_uri),
         seconds=round(time.monotonic() - began, 2),
     )
 
@@ -162,16 +149,14 @@ def clear_half_runs(client: "MlflowClient", experiment: str, workspace: str, dig
     return len(half)
 
 
-def settle_aliases(
-    client: "MlflowClient", environment: Environment, workspace: Workspace, version: "ModelVersion"
-) -> None:
+def settle_aliases(client: "MlflowClient", platform: Platform, version: "ModelVersion") -> None:
     """Put the version into the ledger as the challenger, and let MLflow show it."""
-    enter(client, environment, workspace, version)
-    mirror(environment, workspace)
+    enter(client, platform, version)
+    mirror(platform)
 
 
-def _aliases(environment: Environment, workspace: Workspace, version: int) -> list[str]:
-    aliases = standing(environment, workspace).aliases
+def _aliases(platform: Platform, version: int) -> list[str]:
+    aliases = standing(platform).aliases
     return sorted(name for name, number in aliases.items() if number == version)
 
 
@@ -194,7 +179,7 @@ def _create(
     """Write the run, then the version."""
     import mlflow
 
-    from flows.registry.record import model_source, record
+    from flows.registration.record import model_source, record
 
     tags = {DIGEST_TAG: names.content, WORKSPACE_TAG: workspace_id(workspace)}
     with mlflow.start_run(experiment_id=experiment, run_name=f"retrain {names.content[:8]}", tags=tags) as run:

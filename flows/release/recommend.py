@@ -7,18 +7,16 @@ from typing import Any
 
 from rich.markup import escape
 
-from flows.environment import Environment, redact
+from flows.environment import redact
 from flows.errors import OK, USAGE, Refusal
 from flows.registry import tracking
 from flows.release.mirror import CHALLENGER, CHAMPION
 from flows.release.unit import stored
 from flows.workspace.console import console, table
-from flows.workspace.workspace import Workspace
+from flows.workspace.platform import Platform
 
 
-def ask(
-    workspace: Workspace, environment: Environment, video: Path | None, text: str | None, k: int, alias: str | None
-) -> dict[str, Any]:
+def ask(platform: Platform, video: Path | None, text: str | None, k: int, alias: str | None) -> dict[str, Any]:
     """Return the ranking of the model with `alias`; without one, of the champion, else of the challenger.
 
     Raises:
@@ -28,15 +26,15 @@ def ask(
         raise Refusal('give a VIDEO, a sentence with --text "...", or both', USAGE)
     if video is not None and not video.is_file():
         raise Refusal(f"{video}: {'is a folder, not a video' if video.is_dir() else 'no such file'}")
-    uri = environment.tracking(workspace)
-    number, alias, note = _version(workspace, environment, alias)
+    uri = platform.tracking_uri
+    number, alias, note = _version(platform, alias)
 
     import mlflow
     import pandas as pd
 
     row = {"video": str(video.resolve()) if video else None, "text": text or None, "k": k}
     # Nothing of ours imports `components` here: the version brings its own.
-    client = tracking.connect(environment, workspace, patient=False)
+    client = tracking.connect(platform, patient=False)
     with tracking.answering(uri), redirect_stdout(sys.stderr), stored(client, number) as folder:
         model = mlflow.pyfunc.load_model(str(folder))
         try:
@@ -53,12 +51,12 @@ def ask(
     }
 
 
-def _version(workspace: Workspace, environment: Environment, alias: str | None) -> tuple[int, str, str]:
+def _version(platform: Platform, alias: str | None) -> tuple[int, str, str]:
     """Return a version, its alias, and what is to be said about it."""
-    uri = environment.tracking(workspace)
+    uri = platform.tracking_uri
     aliases: dict[str, Any] = {}
-    if tracking.exists(environment, workspace):
-        client = tracking.connect(environment, workspace, patient=False)
+    if tracking.exists(platform):
+        client = tracking.connect(platform, patient=False)
         with tracking.answering(uri):
             for model in client.search_registered_models(f"name = '{tracking.MODEL}'"):
                 aliases = model.aliases

@@ -3,22 +3,22 @@
 import json
 import math
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.params import read_all
 from components.settings import PARAMS_FILE, read_params
-from flows.registry.digest import LOCK_FILE, Digests
-from flows.registry.prompts import record_prompt
+from flows.registration.prompts import record_prompt
+from flows.registry.digest import Digests
 from flows.workspace.graph import Graph
+from flows.workspace.provenance import environment_text, git_state
 from flows.workspace.results import headline, read_metrics
-from flows.workspace.workspace import Workspace
+from flows.workspace.workspace import LOCK_FILE, Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -199,26 +199,6 @@ def log_dataset(graph: Graph, workspace: Workspace, names: Digests) -> None:
     rows = pq.ParquetFile(workspace.root / path).read(columns=columns).to_pydict()
     dataset = from_pandas(pd.DataFrame(rows), source=str(path), name="manifest", digest=names.manifest[:32])
     mlflow.log_input(dataset, context="training")
-
-
-def git_state(root: Path) -> tuple[str, str]:
-    """The commit of the code, and whether files differ from it. `dvc.lock` is a result, so it does not count."""
-
-    def git(*words: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
-        return "none", "unknown"
-    return commit, "true" if git("status", "--porcelain", "--", ".", f":(exclude){LOCK_FILE}") else "false"
-
-
-def environment_text() -> str:
-    """Every installed package with its version, as pip would list them."""
-    known = [item.metadata for item in distributions()]  # a file is read and parsed whenever this is asked for
-    found = {f"{about['Name']}=={about['Version']}" for about in known if about["Name"]}
-    return "\n".join(sorted(found, key=str.lower)) + "\n"
 
 
 def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
