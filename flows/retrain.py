@@ -1,5 +1,6 @@
 """The flow: check, observe, run the graph, register, and say what happened."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,23 +12,23 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.environment import read_environment
 from flows.errors import Refusal
 from flows.gate.decide import GateResult
 from flows.gate.flow import gate
-from flows.ledger.database import LedgerUnreachable, transaction
-from flows.registration.register import Registration, can_register, register, remembered
+from flows.ledger.database import LedgerUnreachable
+from flows.registration.register import Registration, can_register, has_verdict, register, remembered
 from flows.registry.tracking import Unreachable
-from flows.release.releases import read
 from flows.workspace.begin import begin
 from flows.workspace.graph import Graph, load_graph
 from flows.workspace.observe import Unanswered, is_outside, observe
 from flows.workspace.platform import Platform
 from flows.workspace.processes import Processes
 from flows.workspace.results import headline
-from flows.workspace.run_stage import StageFailed, StageResult, run_stage
+from flows.workspace.run_stage import StageFailed, StageResult, run_stage, unchanged
 from flows.workspace.runs import Run
 from flows.workspace.terminal import Terminal
 from flows.workspace.workspace import Workspace
@@ -36,7 +37,6 @@ NEXT = """
 next: needledrop recommend VIDEO --text "warm acoustic folk, hopeful"   music for a video of yours
       needledrop approve {version} --by YOU --reason WHY, then promote {version}       make a version that passed the champion
       make ui                                                          the run, its plots and reports in MLflow and Prefect"""
-_OPEN = {"registered", "evaluated"}  # states without a verdict
 
 
 @dataclass
@@ -141,9 +141,8 @@ def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult 
     Raises:
         Unreachable, LedgerUnreachable: a server was away; a run that counted as finished would never be made up for.
     """
-    with transaction(Platform.at(workspace)) as connection:
-        if read(connection, version).state not in _OPEN:
-            return None
+    if has_verdict(Platform.at(workspace), version):
+        return None
     try:
         result = gate(workspace.root, version)
     except (Unreachable, LedgerUnreachable) as error:
@@ -159,6 +158,19 @@ def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult 
     return result
 
 
+# Prefect's own cache could skip a stage that DVC would run; a retry would only repeat a pure function.
+@task(cache_policy=NO_CACHE, retries=0, persist_result=False)
+def stage_task(stage: str, root: Path, run: Run, processes: Processes, show: Callable[[str, str], None]) -> StageResult:
+    """Run one stage as a Prefect task; its lines also go to the task's log."""
+    logger = get_run_logger()
+
+    def both(name: str, line: str) -> None:
+        show(name, line)
+        logger.info("%s", line)
+
+    return run_stage(stage, root, run, processes, both)
+
+
 def run_stages(
     graph: Graph, workspace: Workspace, run: Run, processes: Processes, terminal: Terminal, results: list[StageResult]
 ) -> None:
@@ -170,11 +182,7 @@ def run_stages(
     Raises:
         StageFailed: with the words of every stage that failed.
     """
-    done: dict[str, StageResult] = {
-        stage.name: StageResult(stage.name, "skipped", 0.0, "unchanged", None)
-        for stage in graph.stages
-        if stage.name not in graph.pending
-    }
+    done = {stage.name: unchanged(stage.name) for stage in graph.stages if stage.name not in graph.pending}
     waiting = [stage for stage in graph.stages if stage.name in graph.pending]
     futures: dict[str, PrefectFuture[StageResult]] = {}
     ended: SimpleQueue[str] = SimpleQueue()
@@ -187,7 +195,7 @@ def run_stages(
             for stage in [] if failures else ready[: workers - running]:
                 waiting.remove(stage)
                 terminal.start(stage.name, stage.reasons)
-                named = run_stage.with_options(name=stage.name, task_run_name=stage.name)
+                named = stage_task.with_options(name=stage.name, task_run_name=stage.name)
                 parents = [futures[parent] for parent in stage.parents if parent in futures]
                 future = named.submit(
                     stage.name,
@@ -206,8 +214,9 @@ def run_stages(
             try:
                 done[name] = futures[name].result()
             except StageFailed as failure:
-                failures.append(str(failure))
-                terminal.say(str(failure))
+                failures.append(str(failure))  # told whole at the end, once
+                if running:
+                    terminal.say(f"stage '{name}' failed; what runs may end, nothing new is started")
     finally:
         results += [done[stage.name] for stage in graph.stages if stage.name in done]
     if failures:

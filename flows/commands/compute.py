@@ -5,9 +5,14 @@ import contextlib
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flows.commands.common import AddCommand, emit, here, require_prefect, wait_option
 from flows.errors import OK, Refusal
+
+if TYPE_CHECKING:
+    from flows.workspace.platform import Platform
+    from flows.workspace.runs import Run
 
 
 def add(command: AddCommand) -> None:
@@ -29,8 +34,10 @@ def _retrain(arguments: argparse.Namespace) -> int:
     platform = here(arguments.verbose)
     from flows.workspace.begin import begin
 
-    # A wrong key or a busy workspace is said at once, not after Prefect's start.
-    with begin(platform.workspace, arguments.wait):
+    # A wrong key, a busy workspace, or that there is nothing to do is said at once, not after Prefect's start.
+    with begin(platform.workspace, arguments.wait) as run:
+        if (idle := _nothing_to_do(platform, run, arguments)) is not None:
+            return emit(idle) if arguments.json else OK
         require_prefect(platform.environment)
         from flows.retrain import retrain
 
@@ -43,6 +50,49 @@ def _retrain(arguments: argparse.Namespace) -> int:
             to_stderr=arguments.json,
         )
     return emit(done.as_json()) if arguments.json else OK
+
+
+def _nothing_to_do(platform: "Platform", run: "Run", arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Say that a retrain would change nothing, and how things stand; None where it has something to do.
+
+    The same values as the flow's, without its record in Prefect: nothing ran that could be looked at there.
+    """
+    from flows.registration.register import can_register, has_verdict, remembered
+    from flows.workspace.graph import load_graph
+    from flows.workspace.observe import Unanswered, is_outside, observe
+    from flows.workspace.results import headline
+    from flows.workspace.run_stage import unchanged
+    from flows.workspace.terminal import Terminal
+
+    terminal, known, observed = Terminal(arguments.json), None, None
+    if is_outside(platform.workspace):
+        try:
+            observed = observe(platform.workspace)
+        except Unanswered:  # the flow asks again, with pauses
+            return None
+    graph = load_graph(platform.workspace.root)
+    if graph.pending:
+        return None
+    if not arguments.no_register and can_register(graph):
+        known = remembered(graph, platform)
+        if known is None or not (arguments.no_gate or has_verdict(platform, known.version)):
+            return None
+    if observed:
+        terminal.say(observed)
+    terminal.say(f"nothing to do: all {len(graph.stages)} stages are up to date")
+    metrics = headline(graph, platform.workspace)
+    terminal.metrics(metrics)
+    if known is not None:
+        terminal.say("\n" + known.sentence())
+    done = {
+        "run": run.id,
+        "stages": [unchanged(stage.name).row() for stage in graph.stages],
+        "metrics": metrics,
+        "registration": known.as_json() if known else None,
+        "gate": None,
+    }
+    run.finish("finished", **done)
+    return done
 
 
 def _register(arguments: argparse.Namespace) -> int:

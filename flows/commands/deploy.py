@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 from flows.commands.common import AddCommand, emit, here
 from flows.errors import OK
-from flows.workspace.platform import Platform
 
 
 def add(command: AddCommand) -> None:
@@ -57,6 +56,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     from flows.environment import read_environment
     from flows.ledger.lost import alone, worker_name
     from flows.ledger.reaper import reap
+    from flows.workspace.platform import Platform
 
     # Where nothing else is said, runs clone this project, and beside its other state.
     os.environ.setdefault("NEEDLEDROP_SOURCE", str(workspace.root))

@@ -9,15 +9,14 @@ starts with the rows of the last finished run (flows/deploy/here.py). Nothing ca
 import contextlib
 import fcntl
 import os
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 from flows.environment import Environment, read_environment, redact
 from flows.errors import USAGE, Refusal
+from flows.workspace.git import git
 from flows.workspace.workspace import Workspace
 
 MAIN: Final = "main"
@@ -174,28 +173,16 @@ def _same_bytes(source: str, target: str) -> None:
 
 def _resolve(root: Path, asked: str, source: str) -> str:
     for name in (f"refs/remotes/origin/{asked}", f"refs/tags/{asked}", asked):
-        done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "-q", "--verify", "--end-of-options", f"{name}^{{commit}}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            return done.stdout.strip()
+        said = git("rev-parse", "-q", "--verify", "--end-of-options", f"{name}^{{commit}}", at=root)
+        if said.ok:
+            return said.out
     raise Refusal(f"no branch, tag or commit '{asked}' in {redact(source)}", USAGE)
 
 
 def _git(folder: Path, *words: str) -> None:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words],
-        env=dict(os.environ) | {"GIT_TERMINAL_PROMPT": "0"},  # nobody is there to answer
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise Refusal(f"git {words[0]}: {re.sub('//[^/@ ]*@', '//', said[-1])}")
+    said = git(*words, at=folder)
+    if not said.ok:
+        raise Refusal(f"git {words[0]}: {said.error}")
 
 
 def _remove_surplus(home: Path, line: str, others: list[int]) -> None:

@@ -58,7 +58,7 @@ def needed(graph: Graph) -> Graph:
     for stage in reversed(graph.stages):  # each stands after its parents
         if stage.name in names:
             names.update(stage.parents)
-    return Graph(tuple(stage for stage in graph.stages if stage.name in names))
+    return Graph(graph.root, tuple(stage for stage in graph.stages if stage.name in names))
 
 
 def manifest_digest(graph: Graph, workspace: Workspace) -> str:

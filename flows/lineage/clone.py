@@ -1,14 +1,13 @@
 """A clean clone of the code at a commit, with the data of that day beside it."""
 
 import contextlib
-import os
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from flows.environment import redact
 from flows.errors import Refusal
+from flows.workspace.git import Said, git
 
 
 def clean_clone(repository: str, commit: str, folder: Path, prefix: str = "") -> Path:
@@ -23,14 +22,15 @@ def clean_clone(repository: str, commit: str, folder: Path, prefix: str = "") ->
     Raises:
         Refusal: it cannot be cloned, or does not have the commit.
     """
-    status, said = _git("clone", "--quiet", "--no-checkout", "--", repository, str(folder))
-    if status:
-        raise Refusal(f"cannot clone {redact(repository)}: {_last(said, repository)}; name another with --from")
-    status, _ = _git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
-    if status:  # a server gives what branches lead to, unless it is asked for more
-        _git("-C", str(folder), "fetch", "--quiet", "origin", commit)
-        status, _ = _git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
-    if status:
+    made = git("clone", "--quiet", "--no-checkout", "--", repository, str(folder))
+    if not made.ok:
+        raise Refusal(f"cannot clone {redact(repository)}: {_words(made, repository)}; name another with --from")
+    checkout = ("checkout", "--quiet", "--detach", commit)
+    there = git(*checkout, at=folder).ok
+    if not there:  # a server gives what branches lead to, unless it is asked for more
+        git("fetch", "--quiet", "origin", commit, at=folder)
+        there = git(*checkout, at=folder).ok
+    if not there:
         raise Refusal(f"{redact(repository)} does not have commit {commit[:12]}; name one that has it with --from REPO")
     root = folder / prefix
     if not (root / "dvc.yaml").is_file():
@@ -44,10 +44,10 @@ def repository_of(root: Path) -> tuple[str, str]:
     Raises:
         Refusal: it is in none.
     """
-    status, top = _git("-C", str(root), "rev-parse", "--show-toplevel")
-    if status:
+    top = git("rev-parse", "--show-toplevel", at=root)
+    if not top.ok:
         raise Refusal(f"{root} is in no git repository; name one with --from REPO")
-    return top.strip(), _git("-C", str(root), "rev-parse", "--show-prefix")[1].strip()
+    return top.out, git("rev-parse", "--show-prefix", at=root).out
 
 
 def share_cache(workspace: Path, clone: Path) -> bool:
@@ -101,14 +101,5 @@ def _there(repo: Any, path: Path) -> bool:
     return not out.status()
 
 
-def _git(*words: str) -> tuple[int, str]:
-    """Run git; it asks nobody for a password."""
-    done = subprocess.run(
-        ["git", *words], capture_output=True, text=True, check=False, env=os.environ | {"GIT_TERMINAL_PROMPT": "0"}
-    )
-    return done.returncode, done.stdout or done.stderr
-
-
-def _last(said: str, repository: str) -> str:
-    lines = [line for line in said.replace(repository, redact(repository)).splitlines() if line.strip()]
-    return lines[-1].removeprefix("fatal: ") if lines else "git gave no reason"
+def _words(said: Said, repository: str) -> str:
+    return said.error.replace(repository, redact(repository)).removeprefix("fatal: ")

@@ -53,9 +53,9 @@ def write_lineage(graph: Graph, workspace: Workspace, folder: Path) -> None:
         folder: a scratch folder; log it as run artifact folder `FOLDER`.
     """
     root = workspace.root
-    training, indexing = graph["training"], graph["indexing"]
-    heard = [clips_of(root / training.argument(name)) for name in ("video", "music")]
-    indexed = clips_of(root / indexing.argument("index"))
+    files = graph.files
+    heard = [clips_of(files.store(name)) for name in ("video", "music")]
+    indexed = clips_of(files.index)
     exemplars = {row["clip_id"]: row["exemplar_ids"] or [] for row in written_table(graph, root, "captions")}
     described = {row["clip_id"] for row in written_table(graph, root, "annotated")}
     rows = [
@@ -66,7 +66,7 @@ def write_lineage(graph: Graph, workspace: Workspace, folder: Path) -> None:
             "indexed": row["clip_id"] in indexed,
             "exemplar_ids": exemplars.get(row["clip_id"], []),
         }
-        for row in read_rows(root / indexing.argument("manifest"))
+        for row in read_rows(files.manifest)
     ]
     rows += [
         {

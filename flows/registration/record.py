@@ -43,15 +43,15 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     log_params(client, run_id, workspace)
     log_metrics(client, run_id, graph, workspace)
     log_dataset(graph, workspace, names)
-    evaluation = graph["evaluation"]
+    files = graph.files
     for path, folder in (
         (root / LOCK_FILE, None),
         (root / PARAMS_FILE, None),
-        (root / evaluation.argument("metrics"), "evaluation"),
-        (root / evaluation.argument("ranks"), "evaluation"),
+        (files.metrics, "evaluation"),
+        (files.ranks, "evaluation"),
     ):
         mlflow.log_artifact(str(path), folder)
-    mlflow.log_artifacts(str(root / evaluation.argument("plots")), "plots")
+    mlflow.log_artifacts(str(files.plots), "plots")
     if summary := headline(graph, workspace):
         columns = {key: [row[key] for row in summary["modes"]] for key in summary["modes"][0]}
         mlflow.log_table(columns, "evaluation/summary.json")
@@ -111,8 +111,8 @@ def model_source(graph: Graph, workspace: Workspace) -> str:
             name="model",
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={
-                "model": str(workspace.root / graph["training"].argument("model")),
-                "index": str(workspace.root / graph["indexing"].argument("index")),
+                "model": str(graph.files.model),
+                "index": str(graph.files.index),
                 "params": str(workspace.root / PARAMS_FILE),
             },
             code_paths=[str(code)],
@@ -147,12 +147,12 @@ def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Wo
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    history = pq.ParquetFile(workspace.root / graph["training"].argument("history")).read().to_pylist()
+    history = pq.ParquetFile(graph.files.history).read().to_pylist()
     metrics = [
         Metric(_key(row["name"]), row["value"], now, row["step"]) for row in history if math.isfinite(row["value"])
     ]
     final = final_metrics(read_metrics(graph, workspace) or {})
-    final |= speed(workspace.root / graph["training"].argument("speed"))
+    final |= speed(graph.files.speed)
     metrics += [Metric(key, value, now, 0) for key, value in final.items()]
     keys = {metric.key for metric in metrics}
     assert len(keys) < METRIC_KEYS, f"{len(keys)} metric keys in one run"  # noqa: S101
@@ -194,10 +194,10 @@ def log_dataset(graph: Graph, workspace: Workspace, names: Digests) -> None:
     import pyarrow.parquet as pq
     from mlflow.data.pandas_dataset import from_pandas
 
-    path = graph["indexing"].argument("manifest")
+    path = graph.files.manifest
     columns = ["clip_id", "split", "duration_s"]
-    rows = pq.ParquetFile(workspace.root / path).read(columns=columns).to_pydict()
-    dataset = from_pandas(pd.DataFrame(rows), source=str(path), name="manifest", digest=names.manifest[:32])
+    rows = pq.ParquetFile(path).read(columns=columns).to_pydict()
+    dataset = from_pandas(pd.DataFrame(rows), source=graph.relative(path), name="manifest", digest=names.manifest[:32])
     mlflow.log_input(dataset, context="training")
 
 

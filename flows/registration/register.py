@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any
 from components.stage import write_json
 from flows.environment import redact
 from flows.errors import Refusal
+from flows.ledger.database import transaction
 from flows.registration.entry import enter, known
 from flows.registry.digest import Digests, digests
 from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
 from flows.release.mirror import DIGEST_TAG, RUN_TAG, mirror, standing
+from flows.release.releases import read
+from flows.release.states import UNDECIDED
 from flows.release.unit import read_pair
 from flows.workspace.graph import Graph
 from flows.workspace.platform import Platform
@@ -102,13 +105,19 @@ def remembered(graph: Graph, platform: Platform) -> Registration | None:
     return replace(last, new=False, seconds=0.0, aliases=_aliases(platform, last.version))
 
 
+def has_verdict(platform: Platform, version: int) -> bool:
+    """Tell whether a gate has decided about a version that the ledger knows."""
+    with transaction(platform) as connection:
+        return read(connection, version).state not in UNDECIDED
+
+
 def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Registration:
     began = time.monotonic()
     names = digests(graph, platform.workspace)
     version = find_version(client, names.content)
     new = version is None
     if version is None:
-        _require_pair(graph, platform.workspace)
+        _require_pair(graph)
         experiment = experiment_id(client, platform.workspace, EXPERIMENT)
         clear_half_runs(client, experiment, workspace_id(platform.workspace), names.content)
         version = _create(client, experiment, graph, platform.workspace, names)
@@ -160,12 +169,13 @@ def _aliases(platform: Platform, version: int) -> list[str]:
     return sorted(name for name, number in aliases.items() if number == version)
 
 
-def _require_pair(graph: Graph, workspace: Workspace) -> None:
-    model, index = graph["training"].argument("model"), graph["indexing"].argument("index")
+def _require_pair(graph: Graph) -> None:
+    model, index = graph.files.model, graph.files.index
     try:
-        read_pair(workspace.root / model, workspace.root / index)
+        read_pair(model, index)
     except (ValueError, OSError, KeyError) as error:
-        raise Refusal(f"{model}, {index}: {error}; run `needledrop retrain`") from None
+        names = f"{graph.relative(model)}, {graph.relative(index)}"
+        raise Refusal(f"{names}: {error}; run `needledrop retrain`") from None
 
 
 def workspace_id(workspace: Workspace) -> str:

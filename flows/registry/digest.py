@@ -41,17 +41,18 @@ def digests(graph: Graph, workspace: Workspace) -> Digests:
     """
     outputs = locked_outputs(workspace.root)
 
-    def of(stage: str, argument: str) -> str:
-        path = str(graph[stage].argument(argument))
-        if path not in outputs:
-            raise Refusal(f"dvc.lock has no digest of {path}; run `needledrop retrain`")
-        return outputs[path]
+    def of(path: Path) -> str:
+        name = graph.relative(path)
+        if name not in outputs:
+            raise Refusal(f"dvc.lock has no digest of {name}; run `needledrop retrain`")
+        return outputs[name]
 
+    files = graph.files
     return Digests(
-        model=of("training", "model"),
-        index=of("indexing", "index"),
-        metrics=of("evaluation", "metrics"),
-        manifest=outputs[str(graph["indexing"].argument("manifest"))],
+        model=of(files.model),
+        index=of(files.index),
+        metrics=of(files.metrics),
+        manifest=of(files.manifest),
         params=_sha256(json.dumps(read_params(workspace.root / PARAMS_FILE), sort_keys=True)),
         code=code_digest(workspace.root / "components"),
     )

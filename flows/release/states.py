@@ -42,3 +42,6 @@ CHALLENGING: Final[frozenset[State]] = frozenset(
     ("registered", "evaluated", "passed", "failed", "inconclusive", "approved")
 )
 """States in which the version that was offered last is the challenger."""
+
+UNDECIDED: Final[frozenset[State]] = frozenset(("registered", "evaluated"))
+"""States without a verdict."""

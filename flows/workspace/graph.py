@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.errors import BUSY, Refusal
+from flows.workspace.files import Files
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,18 @@ class Stage:
 class Graph:
     """All stages, each after its parents; ties in the order of `dvc.yaml`."""
 
+    root: Path
+    """The folder of `dvc.yaml`."""
     stages: tuple[Stage, ...]
+
+    @cached_property
+    def files(self) -> Files:
+        """The files that the stages write, by name."""
+        return Files(lambda stage, argument: self.root / self[stage].argument(argument))
+
+    def relative(self, path: Path) -> str:
+        """A path as dvc.yaml and dvc.lock have it: from the root."""
+        return path.relative_to(self.root).as_posix()
 
     def __contains__(self, name: str) -> bool:
         """Tell whether there is a stage `name`."""
@@ -127,7 +139,7 @@ def _read(repo: Any, root: Path) -> Graph:
                 reasons=reasons,
             )
         )
-    return Graph(tuple(stages))
+    return Graph(root, tuple(stages))
 
 
 def _address(node: Any, root: Path) -> str:

@@ -1,23 +1,24 @@
 """What a result came from, beside its files: the commit of the code and the installed packages."""
 
-import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
 
+from flows.workspace.git import git
 from flows.workspace.workspace import LOCK_FILE
 
 
 def git_state(root: Path) -> tuple[str, str]:
-    """The commit of the code, and whether files differ from it. `dvc.lock` is a result, so it does not count."""
+    """The commit of the code, and whether files differ from it. `dvc.lock` is a result, so it does not count.
 
-    def git(*words: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
+    Without a repository, or without git, they are `none` and `unknown`; `needledrop doctor` says why.
+    """
+    commit = git("rev-parse", "HEAD", at=root)
+    if not commit.ok:
         return "none", "unknown"
-    return commit, "true" if git("status", "--porcelain", "--", ".", f":(exclude){LOCK_FILE}") else "false"
+    changed = git("status", "--porcelain", "--", ".", f":(exclude){LOCK_FILE}", at=root)
+    if not changed.ok:
+        return commit.out, "unknown"
+    return commit.out, "true" if changed.out else "false"
 
 
 def environment_text() -> str:

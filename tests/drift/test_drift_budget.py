@@ -25,7 +25,7 @@ LIMITS = Retrains(per_week=2, apart_h=24)
 
 def ask(workspace: Workspace, key: str, hours: float, run: str | None = "flow-run") -> budget.Claim:
     now = NOW + timedelta(hours=hours)
-    with transaction(Environment(), workspace) as connection:
+    with transaction(Platform(workspace, Environment())) as connection:
         claimed = budget.claim(connection, key, 1, LIMITS, now)
         if claimed.start and run:
             budget.settle(connection, key, run)
@@ -85,19 +85,20 @@ def test_a_message_goes_out_once_and_failures_stay_quiet(
 ) -> None:  # fmt: skip
     url, texts, codes = webhook
     monkeypatch.setattr(notify, "_PAUSES_S", (0.0, 0.0, 0.0))
-    workspace, environment = Workspace(tmp_path), Environment(webhook_url=SecretStr(url))
+    workspace = Workspace(tmp_path)
+    platform = Platform(workspace, Environment(webhook_url=SecretStr(url)))
     caplog.set_level(logging.DEBUG)
-    assert notify.send(Platform(workspace, environment), "drift", "drift/1")
-    assert not notify.send(Platform(workspace, environment), "drift", "drift/1")
+    assert notify.send(platform, "drift", "drift/1")
+    assert not notify.send(platform, "drift", "drift/1")
     assert texts == ["drift"]
     codes += [500, 500]
-    assert notify.send(Platform(workspace, environment), "second", "drift/2"), "the third try is answered"
+    assert notify.send(platform, "second", "drift/2"), "the third try is answered"
     codes += [404]
-    assert not notify.send(Platform(workspace, environment), "third", "drift/3")
-    assert notify.send(Platform(workspace, environment), "third", "drift/3"), "a message that failed may be sent again"
+    assert not notify.send(platform, "third", "drift/3")
+    assert notify.send(platform, "third", "drift/3"), "a message that failed may be sent again"
     assert texts == ["drift", "second", "third"]
     assert "answered 404" in caplog.text
     gone = Environment(webhook_url=SecretStr("http://127.0.0.1:9/services/s3cret"))
-    assert not notify.send(gone, workspace, "fourth", "drift/4")
-    assert not notify.send(Environment(webhook_url=SecretStr("s3cret")), workspace, "fifth", "drift/5")
+    assert not notify.send(Platform(workspace, gone), "fourth", "drift/4")
+    assert not notify.send(Platform(workspace, Environment(webhook_url=SecretStr("s3cret"))), "fifth", "drift/5")
     assert "s3cret" not in caplog.text

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from flows.environment import prepare
+from flows.registration import register as registering
 from flows.registration.register import Registration, register, remembered
-from flows.registry import register as registering
 from flows.registry.tracking import Unreachable
 from flows.release.mirror import DIGEST_TAG, standing
 from flows.release.unit import MismatchedPair

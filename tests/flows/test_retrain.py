@@ -64,6 +64,38 @@ def test_after_a_failure_nothing_that_depends_on_it_starts(toy: MakeToy, prefect
     assert [stage["name"] for stage in run["stages"]] == ["bad"]
 
 
+def test_a_failure_is_told_once(toy: MakeToy, prefect_server: str, cli: Cli) -> None:
+    done = cli("retrain", cwd=toy(BROKEN).root, PREFECT_API_URL=prefect_server)
+    assert done.returncode == 1
+    shown = [line for line in (done.stdout + done.stderr).splitlines() if "error: row 3 is wrong" in line]
+    assert len(shown) == 2, "once as the stage's own line, once in the error that ends the run"
+    assert (done.stdout + done.stderr).count("stage 'bad' failed") == 1
+
+
+def test_with_nothing_to_do_prefect_is_not_started(toy: MakeToy, prefect_server: str, cli: Cli) -> None:
+    workspace = toy(DIAMOND)
+    outcomes(workspace, prefect_server)
+    # A Prefect server that does not answer refuses a run; here nobody asks it.
+    done = cli("retrain", "--json", cwd=workspace.root, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert (done.returncode, "nothing to do: all 4 stages are up to date" in done.stderr) == (0, True), done.stderr
+    told = json.loads(done.stdout)
+    assert {stage["outcome"] for stage in told["stages"]} == {"skipped"} and len(told["stages"]) == 4
+    assert (read_runs(workspace)[0]["state"], read_runs(workspace)[0]["id"]) == ("finished", told["run"])
+
+    (workspace.root / "in.txt").write_text("other\n")
+    done = cli("retrain", cwd=workspace.root, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.returncode == 1 and "does not answer" in done.stderr, "what has something to do needs it"
+
+
+def test_both_ways_to_say_that_nothing_was_done_have_the_same_keys(toy: MakeToy, prefect_server: str, cli: Cli) -> None:
+    workspace = toy(DIAMOND)
+    outcomes(workspace, prefect_server)
+    first, idle = read_runs(workspace)[0], cli("retrain", "--json", cwd=workspace.root)
+    record = read_runs(workspace)[0]
+    assert json.loads(idle.stdout).keys() == {"run", "stages", "metrics", "registration", "gate"}
+    assert record.keys() == first.keys()
+
+
 def start(workspace: Workspace, environment: dict[str, str], server: str) -> tuple["subprocess.Popen[str]", int]:
     """Start a retrain in another process; return it and the pid of its slow stage, once that runs."""
     command = [sys.executable, "-m", "flows.cli", "retrain"]

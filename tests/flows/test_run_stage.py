@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from flows.workspace.processes import Processes
-from flows.workspace.run_stage import StageFailed, StageResult, run_stage_now
+from flows.workspace.run_stage import StageFailed, StageResult, run_stage
 from flows.workspace.runs import Run, read_runs
 from flows.workspace.workspace import Workspace
 
@@ -26,7 +26,7 @@ stages:
 
 def run(workspace: Workspace, stage: str) -> tuple[StageResult, list[str]]:
     record, shown = Run(workspace), []
-    result = run_stage_now(stage, workspace.root, record, Processes(record.id), lambda _, line: shown.append(line))
+    result = run_stage(stage, workspace.root, record, Processes(record.id), lambda _, line: shown.append(line))
     return result, shown
 
 
@@ -47,6 +47,29 @@ def test_ran_skipped_and_restored_are_told_apart(toy: Callable[[str], Workspace]
     result, shown = run(workspace, "one")
     assert (result.outcome, shown) == ("restored", [])
     assert (workspace.root / "one.txt").read_text() == "input\n"
+
+
+MIMIC = """
+stages:
+  mimic:
+    cmd: echo "Stage 'mimic' is cached - skipping run"; echo "Updating lock file"; echo 3 rows; echo done > out.txt
+    outs: [out.txt]
+"""
+
+
+def test_what_a_stage_says_does_not_decide_what_became_of_it(toy: Callable[[str], Workspace]) -> None:
+    result, shown = run(toy(MIMIC), "mimic")
+    assert (result.outcome, result.report) == ("ran", "3 rows")
+    assert shown == ["Stage 'mimic' is cached - skipping run", "Updating lock file", "3 rows"], (
+        "no line of its is hidden"
+    )
+
+
+def test_what_dvc_cannot_do_is_told_in_its_words(toy: Callable[[str], Workspace]) -> None:
+    workspace = toy(ONE)
+    (workspace.root / "in.txt").unlink()
+    with pytest.raises(StageFailed, match=r"stage 'one' failed(.|\n)*in\.txt"):
+        run(workspace, "one")
 
 
 def test_a_failure_shows_the_last_lines_and_where_the_log_is(toy: Callable[[str], Workspace]) -> None:

@@ -19,7 +19,7 @@ from components.indexing.catalogue import write_catalogue
 from components.modalities import MODALITIES, MUSIC, TEXT, Modality
 from components.params import read_all
 from components.store import FeatureStore
-from flows.environment import Environment, prepare, read_environment
+from flows.environment import prepare
 from flows.ledger.database import transaction
 from flows.registration.entry import enter
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
@@ -28,6 +28,7 @@ from flows.release.actions import approve, promote
 from flows.release.mirror import mirror
 from flows.release.table import Release
 from flows.workspace.graph import Graph, Stage
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 from .gate_tables import GATE_FILE
@@ -50,8 +51,8 @@ class Works:
     specs: dict[Modality, str]
 
     @property
-    def environment(self) -> Environment:
-        return read_environment()
+    def platform(self) -> Platform:
+        return Platform.at(self.workspace)
 
     @property
     def client(self) -> Any:
@@ -122,7 +123,7 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Works:
     (root / "gate.yaml").write_text(text.replace("above_cca: true", "above_cca: false"))
     paths = {name: f"data/{path}" for name, path in FILES.items()}
     names = ("ingest", "captioning", "training", "evaluation")
-    graph = Graph(tuple(Stage(name, "", paths, (), (), ()) for name in names))
+    graph = Graph(root, tuple(Stage(name, "", paths, (), (), ()) for name in names))
     rows, specs, draw = manifest(), {}, np.random.default_rng(0)
     ids = [row["clip_id"] for row in rows]
     data = root / "data"

@@ -17,6 +17,7 @@ from flows.environment import Environment
 from flows.ledger.database import transaction
 from flows.ledger.lease import LEASES, Leased, LeaseLost, free_dead, lease, leases
 from flows.workspace.holder import Holder, me, place
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +28,11 @@ import sys, time
 from pathlib import Path
 from flows.environment import Environment
 from flows.ledger.lease import lease, Leased, LeaseLost
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 root, seconds, wait_s, work_s = sys.argv[1:]
 try:
-    with lease(Environment(), Workspace(Path(root)), "train", float(seconds), float(wait_s), run="one"):
+    with lease(Platform(Workspace(Path(root)), Environment()), "train", float(seconds), float(wait_s), run="one"):
         print("has it", flush=True)
         end = time.monotonic() + float(work_s)
         while time.monotonic() < end:
@@ -85,7 +87,7 @@ def line(process: "subprocess.Popen[str]") -> str:
 
 
 def held_by(workspace: Workspace) -> list[int]:
-    with transaction(Environment(), workspace) as connection:
+    with transaction(Platform(workspace, Environment())) as connection:
         return [row.pid for row in leases(connection)]
 
 
@@ -94,7 +96,7 @@ def test_of_two_that_want_it_one_has_it_and_the_other_waits_its_turn(start: Star
     assert line(first) == "has it"
     second = start(30, 20, 0)
     words = rf"process {first.pid} on .* \(run one\) has 'train'"
-    with pytest.raises(Leased, match=words) as refused, lease(Environment(), workspace, "train"):
+    with pytest.raises(Leased, match=words) as refused, lease(Platform(workspace, Environment()), "train"):
         pass
     assert refused.value.code == 5
     assert line(first) == "done"
@@ -114,7 +116,7 @@ def test_a_killed_holder_loses_it_at_once(start: Start, workspace: Workspace) ->
     assert line(first) == "has it"
     first.send_signal(signal.SIGKILL)
     first.wait()
-    with lease(Environment(), workspace, "train"):
+    with lease(Platform(workspace, Environment()), "train"):
         assert held_by(workspace) == [os.getpid()]
 
 
@@ -122,7 +124,7 @@ def test_one_that_slept_past_the_end_of_its_lease_stops(start: Start, workspace:
     first = start(0.6, 0, 600)
     assert line(first) == "has it"
     first.send_signal(signal.SIGSTOP)
-    with lease(Environment(), workspace, "train", 60, wait_s=20):
+    with lease(Platform(workspace, Environment()), "train", 60, wait_s=20):
         first.send_signal(signal.SIGCONT)
         assert line(first).startswith("lost: the lease 'train' was lost")
         assert first.wait(10) == 0
@@ -132,29 +134,29 @@ def test_one_that_slept_past_the_end_of_its_lease_stops(start: Start, workspace:
 def test_one_that_lives_keeps_it_beyond_its_seconds(start: Start, workspace: Workspace) -> None:
     first = start(0.6, 0, 600)
     assert line(first) == "has it"
-    with pytest.raises(Leased), lease(Environment(), workspace, "train", wait_s=1.5):
+    with pytest.raises(Leased), lease(Platform(workspace, Environment()), "train", wait_s=1.5):
         pass
 
 
 def test_a_body_that_loses_it_is_stopped_in_mid_work(workspace: Workspace) -> None:
-    with pytest.raises(LeaseLost, match="run it again"), lease(Environment(), workspace, "train", 0.4):
-        with transaction(Environment(), workspace) as connection:
+    with pytest.raises(LeaseLost, match="run it again"), lease(Platform(workspace, Environment()), "train", 0.4):
+        with transaction(Platform(workspace, Environment())) as connection:
             connection.execute(LEASES.update().values(token="another's"))  # noqa: S106
         time.sleep(30)
-    with transaction(Environment(), workspace) as connection:
+    with transaction(Platform(workspace, Environment())) as connection:
         assert connection.execute(select(LEASES.c.token)).scalar_one() == "another's"
 
 
 def test_before_a_step_that_must_be_done_once_the_holder_can_ask(workspace: Workspace) -> None:
-    with pytest.raises(LeaseLost), lease(Environment(), workspace, "train", 600) as held:
+    with pytest.raises(LeaseLost), lease(Platform(workspace, Environment()), "train", 600) as held:
         held.check()
-        with transaction(Environment(), workspace) as connection:
+        with transaction(Platform(workspace, Environment())) as connection:
             connection.execute(LEASES.delete())
         held.check()
 
 
 def test_it_is_free_after_an_error(workspace: Workspace) -> None:
-    with pytest.raises(ZeroDivisionError), lease(Environment(), workspace, "train"):
+    with pytest.raises(ZeroDivisionError), lease(Platform(workspace, Environment()), "train"):
         _ = 1 / 0
     assert held_by(workspace) == []
 
@@ -172,7 +174,7 @@ def test_who_counts_as_dead(workspace: Workspace, where: str, started: float, ex
     expires = (datetime.now(UTC) + timedelta(seconds=expires_s)).isoformat(timespec="milliseconds")
     row = {"name": "train", "token": "t", "run": "r", "acquired": expires, "expires": expires}
     row |= {"place": place() if where == "here" else where, "pid": os.getpid(), "started": me().started + started}
-    with transaction(Environment(), workspace) as connection:
+    with transaction(Platform(workspace, Environment())) as connection:
         connection.execute(insert(LEASES).values(**row))
         assert free_dead(connection) == (["train"] if freed else [])
 

@@ -34,9 +34,10 @@ from flows.ledger.attempts import attempt
 from flows.environment import Environment
 from flows.ledger.lease import lease
 from flows.workspace.processes import Processes
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 workspace, run = Workspace(Path(sys.argv[1])), sys.argv[2]
-with attempt(Environment(), workspace, "needledrop-retrain", run), lease(Environment(), workspace, "pipeline", 3600):
+with attempt(Platform(workspace, Environment()), "needledrop-retrain", run), lease(Platform(workspace, Environment()), "pipeline", 3600):
     with begin(workspace) as inner:
         Processes(inner.id).run(["sh", "-c", "echo $$; exec sleep 300"], workspace.root, lambda line: print(line, flush=True))
 """
@@ -74,7 +75,7 @@ def killed(workspace: Workspace) -> Iterator[Any]:
 
 
 def state(workspace: Workspace, run: str) -> str:
-    with transaction(Environment(), workspace) as connection:
+    with transaction(Platform(workspace, Environment())) as connection:
         return str(connection.execute(select(ATTEMPTS.c.state).where(ATTEMPTS.c.run == run)).scalar_one())
 
 
@@ -84,26 +85,26 @@ def test_a_killed_run_is_crashed_its_leases_free_and_its_stage_gone(workspace: W
     assert reap(Environment(), workspace) == ["one"]
     assert not psutil.pid_exists(stage)
     assert state(workspace, "one") == "crashed"
-    with transaction(Environment(), workspace) as connection:
+    with transaction(Platform(workspace, Environment())) as connection:
         assert leases(connection) == []
     assert reap(Environment(), workspace) == []
 
 
 def test_a_living_run_is_left_alone(workspace: Workspace) -> None:
-    with attempt(Environment(), workspace, "needledrop-retrain", "one"):
+    with attempt(Platform(workspace, Environment()), "needledrop-retrain", "one"):
         assert reap(Environment(), workspace) == []
-        with pytest.raises(Leased), attempt(Environment(), workspace, "needledrop-retrain", "one"):
+        with pytest.raises(Leased), attempt(Platform(workspace, Environment()), "needledrop-retrain", "one"):
             pass
     assert state(workspace, "one") == "finished"
 
 
 def test_one_elsewhere_is_dead_when_its_lease_has_run_out(workspace: Workspace) -> None:
-    with pytest.raises(LeaseLost), attempt(Environment(), workspace, "needledrop-retrain", "one"):
-        with transaction(Environment(), workspace) as connection:
+    with pytest.raises(LeaseLost), attempt(Platform(workspace, Environment()), "needledrop-retrain", "one"):
+        with transaction(Platform(workspace, Environment())) as connection:
             connection.execute(update(LEASES).values(place="elsewhere/boot/", pid=1))
             connection.execute(update(ATTEMPTS).values(place="elsewhere/boot/", pid=1))
         assert reap(Environment(), workspace) == []
-        with transaction(Environment(), workspace) as connection:
+        with transaction(Platform(workspace, Environment())) as connection:
             connection.execute(update(LEASES).values(expires="2020-01-01T00:00:00.000+00:00"))
         assert reap(Environment(), workspace) == ["one"]
         raise LeaseLost("as its own heartbeat finds out")
@@ -115,9 +116,9 @@ def test_how_runs_ended_and_which_was_last(workspace: Workspace) -> None:
     environment = Environment.model_validate({"ledger_url": f"sqlite:///{workspace.root}/ledger.db"})
     with attempt(Platform(workspace, environment), "needledrop-retrain", "one") as this:
         this.inputs, this.result = "abc", {"version": 3}
-    with attempt(environment, other, "needledrop-retrain", "two") as this:
+    with attempt(Platform(other, environment), "needledrop-retrain", "two") as this:
         this.state = "skipped"
-    with pytest.raises(ValueError, match="no"), attempt(environment, other, "needledrop-retrain", "three"):
+    with pytest.raises(ValueError, match="no"), attempt(Platform(other, environment), "needledrop-retrain", "three"):
         raise ValueError("no")
     with transaction(Platform(workspace, environment)) as connection:
         last = last_finished(connection, "needledrop-retrain")

@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from components import tables
-from flows.environment import Environment, prepare, read_environment
+from flows.environment import prepare
 from flows.ledger.database import transaction
 from flows.lineage.written import CLIPS, FOLDER, SCHEMA, write_lineage
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
 from flows.release.releases import add, move
 from flows.release.table import Release
 from flows.workspace.graph import Graph, load_graph
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +44,8 @@ class Shelf:
     graph: Graph
 
     @property
-    def environment(self) -> Environment:
-        return read_environment()
+    def platform(self) -> Platform:
+        return Platform.at(self.workspace)
 
     @property
     def client(self) -> Any:

@@ -79,7 +79,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="module")
 def store(project: Workspace) -> Shelf:
     """The project's registry."""
-    return Shelf(project, Graph(()))
+    return Shelf(project, Graph(project.root, ()))
 
 
 def record(store: Shelf, folder: Path, metrics: str | None = None, dirty: str = "false", pickle: bool = False) -> str:

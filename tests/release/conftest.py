@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.environment import Environment, prepare, read_environment
+from flows.environment import prepare
 from flows.ledger.database import _engine, transaction
 from flows.registration.entry import enter
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
@@ -32,8 +32,8 @@ class Shop:
     workspace: Workspace
 
     @property
-    def environment(self) -> Environment:
-        return read_environment()
+    def platform(self) -> Platform:
+        return Platform.at(self.workspace)
 
     @property
     def client(self) -> Any:
@@ -159,7 +159,7 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Snapshots:
     shop.crown(1)
     shop.register()
     shop.gate(2)
-    approve(Platform(workspace, shop.environment), 2, "Ada", "better")
+    approve(shop.platform, 2, "Ada", "better")
     made.save("two")
     return made
 
