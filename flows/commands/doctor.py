@@ -36,6 +36,7 @@ def examine() -> dict[str, Any]:
         _check("python", sys.version_info[:2] == (3, 11), python_version() + ", made for 3.11"),
         *_packages(),
         _params(workspace),
+        _git(workspace),
         _disk(workspace),
         _memory(),
         _check("processors", True, f"{os.cpu_count()}"),
@@ -75,6 +76,16 @@ def _params(workspace: Workspace) -> dict[str, Any]:
         return _check("params.yaml", True, "every key is known and in range")
     except Refusal as error:
         return _check("params.yaml", False, str(error))
+
+
+def _git(workspace: Workspace) -> dict[str, Any]:
+    """A version without its commit cannot be made again; a run goes on all the same."""
+    from flows.workspace.git import git
+
+    commit = git("rev-parse", "HEAD", at=workspace.root)
+    if commit.ok:
+        return _check("git", True, f"commit {commit.out[:12]}")
+    return _check("git", True, f"versions will not know their commit: {commit.error}")
 
 
 def _disk(workspace: Workspace) -> dict[str, Any]:
