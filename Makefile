@@ -59,7 +59,7 @@ stack: $(SERVERS)  ## the whole platform on this machine: PostgreSQL, S3, MLflow
 stack-down:  ## stop it; its data stay in .needledrop/stack
 	@if [ -e .needledrop/stack/ports.json ]; then $(BIN)/python -m infra.stack down; fi
 
-bench: $(READY)  ## measure what orchestration costs against plain `dvc repro`
+bench: $(READY)  ## measure what a retrain with nothing to do costs against `dvc status`
 	@$(BIN)/python -m benchmarks.orchestration
 
 clean: stack-down  ## remove the virtual environment, data, caches and local servers' state
