@@ -57,7 +57,6 @@ def _nothing_to_do(platform: "Platform", run: "Run", arguments: argparse.Namespa
 
     The same values as the flow's, without its record in Prefect: nothing ran that could be looked at there.
     """
-    from flows.registration.register import can_register, has_verdict, remembered
     from flows.workspace.graph import load_graph
     from flows.workspace.observe import Unanswered, is_outside, observe
     from flows.workspace.results import headline
@@ -73,6 +72,9 @@ def _nothing_to_do(platform: "Platform", run: "Run", arguments: argparse.Namespa
     graph = load_graph(platform.workspace.root)
     if graph.pending:
         return None
+    if not arguments.no_register:
+        from flows.registration.register import can_register, has_verdict, remembered
+
     if not arguments.no_register and can_register(graph):
         known = remembered(graph, platform)
         if known is None or not (arguments.no_gate or has_verdict(platform, known.version)):

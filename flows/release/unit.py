@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.indexing.catalogue import META, TABLE
 from flows.errors import Refusal
 from flows.registry.hints import is_away
 from flows.registry.pickles import refuse_pickles
@@ -57,6 +56,8 @@ def read_pair(model: Path, index: Path) -> tuple[str, dict[str, str]]:
         MismatchedPair: the index records another model.
         ValueError, OSError, KeyError: a file is missing or damaged.
     """
+    from components.indexing.catalogue import META  # brings numpy, which most commands do not need
+
     text = (model / _CONFIG).read_bytes()
     config = json.loads(text)
     digest = hashlib.sha256(text).hexdigest()
@@ -77,6 +78,8 @@ def read_unit(folder: Path) -> Unit:
     Raises:
         MismatchedPair, ValueError, OSError, KeyError: as `read_pair`.
     """
+    from components.indexing.catalogue import TABLE
+
     model, index = folder / "artifacts/model", folder / "artifacts/index"
     digest, specs = read_pair(model, index)
     return Unit(digest, folder_digest(index), _file_digest(index / TABLE), specs, folder_digest(folder))
