@@ -12,6 +12,7 @@ from flows.ledger.database import LedgerUnreachable, transaction
 from flows.release import audit
 from flows.release.audit import Tampered
 from flows.release.check import check
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 from .releases_of import approved, crown
@@ -23,7 +24,7 @@ NOWHERE = Environment(ledger_url=None)
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """Version 1 is champion; the log has five rows."""
     made = Workspace(tmp_path)
-    with transaction(NOWHERE, made) as connection:
+    with transaction(Platform(made, NOWHERE)) as connection:
         approved(connection, 1)
         crown(connection, 1)
         assert check(connection) == 5
@@ -40,17 +41,17 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 )
 def test_the_database_only_lets_rows_be_added(workspace: Workspace, statement: str) -> None:
     refused = pytest.raises(LedgerUnreachable, match="the audit log is append-only; nothing was changed")
-    with refused, transaction(NOWHERE, workspace) as connection:
+    with refused, transaction(Platform(workspace, NOWHERE)) as connection:
         connection.exec_driver_sql(statement)
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         assert check(connection) == 5
 
 
 def test_a_champion_is_alone_by_the_database_too(workspace: Workspace) -> None:
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         approved(connection, 2)
     refused = pytest.raises(LedgerUnreachable, match=r"UNIQUE.*releases\.state")
-    with refused, transaction(NOWHERE, workspace) as connection:
+    with refused, transaction(Platform(workspace, NOWHERE)) as connection:
         connection.exec_driver_sql("UPDATE releases SET state = 'champion' WHERE version = 2")
 
 
@@ -78,7 +79,7 @@ def test_what_was_tampered_with_is_named(workspace: Workspace, statement: str, f
             connection.execute(f"DROP TRIGGER {trigger}")
         connection.execute(statement)
         connection.commit()
-    with transaction(NOWHERE, workspace) as connection, pytest.raises(Tampered, match=found):
+    with transaction(Platform(workspace, NOWHERE)) as connection, pytest.raises(Tampered, match=found):
         check(connection)
 
 
@@ -90,12 +91,12 @@ def test_a_row_sealed_anew_breaks_the_next_one(workspace: Workspace) -> None:
         written = {name: row[name] for name in ("number", "at", "actor", "action", "version", "detail")}
         raw.execute("UPDATE audit SET actor = 'Eve', hash = ? WHERE number = 4", (audit._seal(row["before"], written),))
         raw.commit()
-    with transaction(NOWHERE, workspace) as connection, pytest.raises(Tampered, match=r"row 5 .*was changed"):
+    with transaction(Platform(workspace, NOWHERE)) as connection, pytest.raises(Tampered, match=r"row 5 .*was changed"):
         audit.verify(connection)
 
 
 def test_times_are_utc_and_rows_are_numbered(workspace: Workspace) -> None:
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         rows = audit.entries(connection)
         assert [row.number for row in rows] == [1, 2, 3, 4, 5]
         assert all(row.at.endswith("+00:00") for row in rows)

@@ -27,6 +27,7 @@ from flows.release.releases import (
     read,
 )
 from flows.release.states import ALLOWED, VERDICTS, State
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 from .releases_of import EVIDENCE, approved, crown, release
@@ -125,7 +126,7 @@ def test_the_table_of_steps_is_the_documented_one() -> None:
 
 
 def test_an_approved_version_that_is_gated_again_loses_its_approval(workspace: Workspace) -> None:
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         approved(connection, 1)
         approved(connection, 2)
         crown(connection, 1)
@@ -136,7 +137,7 @@ def test_an_approved_version_that_is_gated_again_loses_its_approval(workspace: W
 
 
 def test_inconclusive_is_approved_by_override_only_and_the_log_says_so(workspace: Workspace) -> None:
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         add(connection, release(1), "register")
         move(connection, 1, "registered", "evaluated", "gate", "began")
         move(connection, 1, "evaluated", "inconclusive", "gate", "too few queries", EVIDENCE)
@@ -148,7 +149,7 @@ def test_inconclusive_is_approved_by_override_only_and_the_log_says_so(workspace
 
 
 def test_a_verdict_needs_its_evidence(workspace: Workspace) -> None:
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         add(connection, release(1), "register")
         move(connection, 1, "registered", "evaluated", "gate", "began")
         with pytest.raises(ValueError, match="evidence"):
@@ -156,7 +157,7 @@ def test_a_verdict_needs_its_evidence(workspace: Workspace) -> None:
 
 
 def test_content_is_added_once_and_is_the_challenger_again(workspace: Workspace) -> None:
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         for version in (1, 2):
             add(connection, release(version), "register")
         assert challenger(connection) == read(connection, 2)
@@ -173,7 +174,7 @@ def test_content_is_added_once_and_is_the_challenger_again(workspace: Workspace)
 
 def test_of_many_processes_that_promote_at_once_one_wins(workspace: Workspace) -> None:
     many = range(1, 7)
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         for version in many:
             approved(connection, version)
     children = {}
@@ -182,7 +183,7 @@ def test_of_many_processes_that_promote_at_once_one_wins(workspace: Workspace) -
         if child == 0:
             _engine.cache_clear()  # a connection is not to be shared with the parent
             try:
-                with transaction(NOWHERE, workspace) as connection:
+                with transaction(Platform(workspace, NOWHERE)) as connection:
                     move(connection, version, "approved", "champion", "Bob", "better")
                 os._exit(0)
             except StaleState:
@@ -190,7 +191,7 @@ def test_of_many_processes_that_promote_at_once_one_wins(workspace: Workspace) -
         children[child] = version
     codes = {version: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, version in children.items()}
     assert sorted(codes.values()) == [0, 3, 3, 3, 3, 3]
-    with transaction(NOWHERE, workspace) as connection:
+    with transaction(Platform(workspace, NOWHERE)) as connection:
         won = champion(connection)
         assert won is not None and codes[won.version] == 0
         check(connection)
