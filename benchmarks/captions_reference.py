@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from components.captioning.captioner import NO_TAGS, NO_TAGS_TEXT, Caption, Exemplar, Sources, Tagged, build_captioner
+from components.captioning.build import build_captioner
+from components.captioning.captioner import NO_TAGS, NO_TAGS_TEXT, Caption, Exemplar, Sources, Tagged
 from components.captioning.collection import describe_collection
 from components.captioning.params import CaptioningParams, Data2TextParams, QualityParams, TagsParams
 from components.captioning.prompt import usable_exemplars

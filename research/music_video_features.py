@@ -75,22 +75,17 @@ def read_tracks(folder: Path) -> list[Track]:
 
 def linked_artists(names: list[str]) -> list[str]:
     """Return one name per row, the same for all artists who are linked by songs made together."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            name = parent[name]
-        return name
+    from scipy.cluster.hierarchy import DisjointSet
 
     people = [
         [p for p in (part.strip() for part in re.split(r",|&| ft\.? | feat\.? | x ", n)) if p] or [n] for n in names
     ]
+    groups = DisjointSet(person for together in people for person in together)
     for first, *others in people:
         for other in others:
-            one, two = sorted((root(first), root(other)))
-            parent[two] = one
-    return [root(first) for first, *_ in people]
+            groups.merge(first, other)
+    named = {person: min(group) for group in groups.subsets() for person in group}
+    return [named[first] for first, *_ in people]
 
 
 def _track(

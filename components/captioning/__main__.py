@@ -1,12 +1,11 @@
 """Write a caption for every tagged clip."""
 
 from components import stage
-from components.captioning.captioner import build_captioner
+from components.captioning.build import build_captioner
 from components.captioning.inputs import read_inputs
 from components.captioning.params import CaptioningParams
 from components.captioning.progress import caption_clips
-from components.captioning.publish import publish, publish_quality
-from components.captioning.report import report
+from components.captioning.publish import publish, publish_quality, report
 from components.settings import read_section
 
 INPUTS = ("manifest", "tags", "annotated", "taxonomy")

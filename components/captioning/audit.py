@@ -1,24 +1,15 @@
-"""How good the captions are, all of them in figures, and a hundred of them for a human to read."""
+"""How good the captions are: one row of each, and the figures of them all."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Any, Final
 
 from components.captioning.captioner import NO_TAGS, OK, QUARANTINED, Tagged
 from components.captioning.collection import describe_collection
-from components.captioning.page import audit_page, sample
 from components.captioning.params import QualityParams
 from components.captioning.quality import Judgement
-from components.captioning.suite import check_captions
-from components.stage import atomic_folder, write_json
-from components.taxonomy import Taxonomy
-
-REPORT: Final = "report.json"
-SUITE: Final = "suite.json"
-PAGE: Final = "audit.html"
 
 _CONFIDENCE: Final = 0.95
 
@@ -43,30 +34,6 @@ class AuditRow:
     """The last prompt; empty where no model was asked."""
     raw: str = ""
     """What the model wrote after it."""
-
-
-def write_quality(
-    folder: Path, rows: Sequence[AuditRow], taxonomy: Taxonomy, limits: QualityParams, kind: str
-) -> dict[str, Any]:
-    """Write report.json, suite.json and audit.html, and return the report; equal rows give equal bytes.
-
-    Args:
-        folder: replaced as a whole.
-        rows: one per clip, in any order.
-        taxonomy: finds the tags in the texts that the page shows.
-        limits: what is good enough.
-        kind: of the captioner.
-    """
-    rows = sorted(rows, key=lambda row: row.clip.clip_id)
-    report = summarise(rows, limits, kind)
-    suite = check_captions(list(_suite_rows(rows)), _suite_figures(report), limits)
-    report["suite"] = {"passed": suite["passed"], "warnings": suite["warnings"]}
-    with atomic_folder(folder) as part:
-        write_json(part / REPORT, report)
-        write_json(part / SUITE, suite)
-        page = audit_page(sample(rows), len(rows), taxonomy, kind)
-        (part / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
-    return report
 
 
 def summarise(rows: Sequence[AuditRow], limits: QualityParams, kind: str) -> dict[str, Any]:
@@ -113,27 +80,6 @@ def wilson(successes: int, n: int, confidence: float = _CONFIDENCE) -> tuple[flo
     centre = (share + weight / 2) / (1 + weight)
     half = (share * (1 - share) * weight + weight * weight / 4) ** 0.5 / (1 + weight)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _suite_rows(rows: Sequence[AuditRow]) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        if row.verdict != QUARANTINED:
-            yield {
-                "clip_id": row.clip.clip_id,
-                "text": row.text or None,
-                "words": len(row.text.split()),
-                "verdict": row.verdict,
-                "contradictions": len(row.judgement.contradictions),
-                "leaks": int(bool(row.judgement.leak)),
-            }
-
-
-def _suite_figures(report: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "recall": report["recall"],
-        "yield": report["yield"]["value"],
-        "largest_cluster": report["collection"]["largest_cluster"],
-    }
 
 
 def _counts(values: Iterator[str]) -> dict[str, int]:

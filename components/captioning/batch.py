@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from components.captioning.decoding import Answer
 from components.captioning.kv import Prefix, Rows
 from components.captioning.sharing import Prompt
 from components.captioning.split_attention import SplitRows, alibi_line, can_split, split_attention
-from components.captioning.stopping import Answer
 
 
 @dataclass(eq=False)

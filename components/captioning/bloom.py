@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.captioning.completion import Completion, Request
-from components.captioning.model_files import folder_digest, is_folder
+from components.captioning.load import context_length, folder_digest, is_folder, load_model, load_tokenizer
 from components.captioning.params import BloomParams
 
 
@@ -51,14 +51,11 @@ class LocalModel:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from components.captioning.load import load_tokenizer
-
         return load_tokenizer(self._params)
 
     @cached_property
     def _engine(self) -> Any:
         from components.captioning.engine import Engine
-        from components.captioning.load import context_length, load_model
 
         model = load_model(self._params, self._tokenizer)
         return Engine(model, self._tokenizer, self._params.batch_size, context_length(model))

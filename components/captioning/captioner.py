@@ -1,4 +1,4 @@
-"""The seam: what a captioner is given, what it returns, and the one place that chooses it."""
+"""The seam: what a captioner is, what it is given and what it returns. No backend is known here; see ``build``."""
 
 import hashlib
 import json
@@ -6,10 +6,9 @@ import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol
 
 from components.captioning.completion import Completion
-from components.captioning.params import BloomParams, CaptioningParams, Data2TextParams, EndpointParams, TagsParams
 from components.modalities import TAG_GROUPS
 from components.taxonomy import Taxonomy
 
@@ -106,31 +105,6 @@ class Sources:
     names: Collection[str]  # titles and artists, which no caption may tell
     journal: Path  # answers of a run that was stopped
     paid: Sequence[Mapping[str, Any]] = ()  # rows of tables.COMPLETIONS: answers behind the last run's captions
-
-
-def build_captioner(params: CaptioningParams, sources: Sources) -> Captioner:
-    """Return the captioner that the section asks for."""
-    match params:
-        case TagsParams():
-            from components.captioning.concatenated import Concatenated
-
-            return Concatenated()
-        case Data2TextParams(seed=seed, max_tags=max_tags, synonyms=synonyms):
-            from components.captioning.data2text import Data2Text
-
-            return Data2Text(seed, max_tags, synonyms, sources.taxonomy)
-        case BloomParams():
-            from components.captioning.analogy import Analogy
-            from components.captioning.bloom import LocalModel
-
-            return Analogy(params, sources, LocalModel(params))
-        case EndpointParams():
-            from components.captioning.analogy import Analogy
-            from components.captioning.endpoint import Endpoint
-
-            return Analogy(params, sources, Endpoint(params))
-        case _:
-            assert_never(params)
 
 
 def read_tags(row: Mapping[str, Any]) -> Tagged:

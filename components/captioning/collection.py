@@ -62,36 +62,32 @@ def _distinct(read: Counter[tuple[str, ...]], size: int) -> float:
 def _cluster_sizes(read: Counter[tuple[str, ...]], threshold: float) -> list[int]:
     """Return how many texts each cluster holds; texts linked by near-duplicates are one cluster."""
     from datasketch import MinHash, MinHashLSH
+    from scipy.cluster.hierarchy import DisjointSet
 
     ordered = sorted(read)
-    parents = list(range(len(ordered)))
-    witnesses: Counter[int] = Counter()  # per cluster, by its root
+    clusters = DisjointSet(range(len(ordered)))
+    witnesses: Counter[int] = Counter()  # per cluster, by its root, which is clusters[member]
     shingles: dict[int, frozenset[bytes]] = {}  # of the witnesses
     # Candidates are verified, so a false one only costs time.
     index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS, weights=(0.3, 0.7))
     blank = MinHash(num_perm=_PERMUTATIONS, seed=_SEED, hashfunc=zlib.crc32)
-
-    def root(at: int) -> int:
-        while parents[at] != at:
-            parents[at] = at = parents[parents[at]]
-        return at
 
     for at, text in enumerate(ordered):
         own = frozenset(" ".join(gram).encode("utf-8", "surrogatepass") for gram in _grams(text, _GRAM) or [text])
         sketch = blank.copy()
         sketch.update_batch(sorted(own))
         for other in sorted(index.query(sketch)):
-            if root(other) != root(at) and _jaccard(own, shingles[other]) >= threshold:
-                seen = witnesses[root(at)] + witnesses[root(other)]
-                parents[root(at)] = root(other)
-                witnesses[root(other)] = seen
-        if witnesses[root(at)] < _WITNESSES:
-            witnesses[root(at)] += 1
+            if not clusters.connected(at, other) and _jaccard(own, shingles[other]) >= threshold:
+                seen = witnesses[clusters[at]] + witnesses[clusters[other]]
+                clusters.merge(at, other)
+                witnesses[clusters[at]] = seen
+        if witnesses[clusters[at]] < _WITNESSES:
+            witnesses[clusters[at]] += 1
             shingles[at] = own
             index.insert(at, sketch, check_duplication=False)
     sizes: Counter[int] = Counter()
     for at, text in enumerate(ordered):
-        sizes[root(at)] += read[text]
+        sizes[clusters[at]] += read[text]
     return sorted(sizes.values(), reverse=True)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.captioning.analogy import Analogy
-from components.captioning.captioner import build_captioner
+from components.captioning.build import build_captioner
 from components.captioning.inputs import read_inputs
 from components.captioning.params import CaptioningParams
 from components.captioning.progress import missing_clips

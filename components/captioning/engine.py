@@ -15,10 +15,9 @@ from torch import Tensor
 
 from components.captioning.batch import Batch, Job, Steps
 from components.captioning.completion import ERROR, Completion, Request
+from components.captioning.decoding import Answer, Pieces, Sampling, choose, sampling_of
 from components.captioning.kv import Prefix
-from components.captioning.sampling import Chance, chance, choose
 from components.captioning.sharing import tokenised
-from components.captioning.stopping import Answer, Pieces
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ class Engine:
             prefix = self._prefix(shared)
             for jobs in _chunks(list(group), self._read_at_once):
                 part, logits = self._steps.begin(jobs, prefix)
-                part.last, usable = choose(logits, _chance(part, 1), 0)
+                part.last, usable = choose(logits, _sampling(part, 1), 0)
                 _note(part, part.last[None], usable[None])
                 parts.append((part, part.live))
         if parts:
@@ -118,7 +117,7 @@ class Engine:
     def _write(self, batch: Batch) -> None:
         """Write as many tokens as are looked at together."""
         count = min(self._check_every, max(batch.jobs[row].answer.remaining for row in batch.live))
-        sampled = _chance(batch, count)
+        sampled = _sampling(batch, count)
         tokens, usable = [], []
         for step in range(count):
             batch.last, fine = choose(self._steps.step(batch), sampled, step)
@@ -162,9 +161,9 @@ def _chunks(jobs: list[Job], most: int) -> Iterator[list[Job]]:
     yield chunk
 
 
-def _chance(batch: Batch, steps: int) -> Chance | None:
+def _sampling(batch: Batch, steps: int) -> Sampling | None:
     requests = [job.prompt.request for job in batch.jobs]
-    return chance(requests, [len(job.answer.tokens) for job in batch.jobs], steps, batch.last.device)
+    return sampling_of(requests, [len(job.answer.tokens) for job in batch.jobs], steps, batch.last.device)
 
 
 def _note(batch: Batch, tokens: Tensor, usable: Tensor) -> None:

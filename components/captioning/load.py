@@ -1,15 +1,19 @@
-"""Tokenizer and weights of a causal language model: safetensors only, never code from the model's folder."""
+"""A causal language model on disk or on the hub: its tokenizer, its weights, and what its files say.
 
+Weights are safetensors only; code from the model's folder is never run.
+"""
+
+import hashlib
 import importlib.util
 import inspect
 import logging
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.captioning.model_files import is_folder, refused
 from components.captioning.params import BloomParams
 
 log = logging.getLogger(__name__)
@@ -17,6 +21,40 @@ log = logging.getLogger(__name__)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TOKENIZERS = "tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model"
 _PICKLED = "*.bin", "*.pt", "*.pth", "*.ckpt"
+_READ = "*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"
+
+
+def is_folder(params: BloomParams) -> bool:
+    """Return whether the model is a folder rather than a name on the hub.
+
+    Raises:
+        ValueError: it is written like a path, and there is no such folder; or no model is in it.
+    """
+    if Path(params.model).is_dir():
+        if not (Path(params.model) / "config.json").is_file():
+            raise _refused(params, "has no config.json, so it is no model's folder")
+        return True
+    if Path(params.model).exists():
+        raise _refused(params, "is a file; give the folder that holds config.json, the tokenizer and the weights")
+    if params.model.startswith((".", "/", "~")) or params.model.count("/") > 1:
+        raise _refused(params, "there is no such folder")
+    return False
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the sha256 over names and contents of the files that decide a model's answers.
+
+    A 176B model is 350 GB in 72 files: they are read side by side, the disk is the limit.
+    """
+    files = sorted({path for pattern in _READ for path in folder.glob(pattern)}, key=lambda path: path.name)
+
+    def digest(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    with ThreadPoolExecutor(8) as pool:
+        listed = [f"{path.name} {value}\n" for path, value in zip(files, pool.map(digest, files), strict=True)]
+    return hashlib.sha256("".join(listed).encode()).hexdigest()
 
 
 def load_tokenizer(params: BloomParams) -> Any:
@@ -28,7 +66,7 @@ def load_tokenizer(params: BloomParams) -> Any:
     from transformers import AutoTokenizer
 
     if is_folder(params) and not any((Path(params.model) / name).is_file() for name in _TOKENIZERS):
-        raise refused(params, f"has no tokenizer ({', '.join(_TOKENIZERS)}); save it there with save_pretrained")
+        raise _refused(params, f"has no tokenizer ({', '.join(_TOKENIZERS)}); save it there with save_pretrained")
     with _explained(params, "its tokenizer"):
         return AutoTokenizer.from_pretrained(params.model, **_source(params))
 
@@ -63,9 +101,9 @@ def load_model(params: BloomParams, tokenizer: Any) -> Any:
     # transformers would go on with random numbers in their place.
     wrong = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])
     if wrong:
-        raise refused(params, f"its weights lack {len(wrong)} of the model's tensors, for one {wrong[0]}")
+        raise _refused(params, f"its weights lack {len(wrong)} of the model's tensors, for one {wrong[0]}")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise refused(params, f"its tokenizer has {len(tokenizer)} tokens, more than the model knows")
+        raise _refused(params, f"its tokenizer has {len(tokenizer)} tokens, more than the model knows")
     if not placed:
         model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     return model.eval()
@@ -78,6 +116,11 @@ def context_length(model: Any) -> int | None:
         return None
     longest: int | None = getattr(config, "max_position_embeddings", None)
     return longest
+
+
+def _refused(params: BloomParams, reason: str) -> ValueError:
+    """Return the error of a model that cannot be used, in one line."""
+    return ValueError(f"captioning.model: {params.model!r} {reason}")
 
 
 def _source(params: BloomParams) -> dict[str, Any]:
@@ -108,13 +151,13 @@ def _config(params: BloomParams) -> Any:
     # An encoder has a causal class too, which nobody has trained: the files must say that they are for it.
     if known is None or (names and known.__name__ not in names):
         said = ", ".join(sorted(names)) or config.model_type
-        raise refused(params, f"is a {said}, not a causal language model such as BLOOM")
+        raise _refused(params, f"is a {said}, not a causal language model such as BLOOM")
     kinds = set(getattr(config.get_text_config(decoder=True), "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"} or known._is_stateful:
-        raise refused(params, f"is a {known.__name__} with other layers than full attention; take another model")
+        raise _refused(params, f"is a {known.__name__} with other layers than full attention; take another model")
     # BLOOM reads positions off the attention mask; others must be told them, for padding lies between tokens.
     if config.model_type != "bloom" and "position_ids" not in inspect.signature(known.forward).parameters:
-        raise refused(params, f"is a {known.__name__}, which cannot be told its tokens' positions; take another model")
+        raise _refused(params, f"is a {known.__name__}, which cannot be told its tokens' positions; take another model")
     return config
 
 
@@ -124,10 +167,10 @@ def _check_weights(params: BloomParams) -> None:
         return
     pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
     if pickled:
-        raise refused(
+        raise _refused(
             params, f"has pickled weights only ({pickled[0]}), which can run code; convert them to safetensors"
         )
-    raise refused(params, "has no weights (*.safetensors)")
+    raise _refused(params, "has no weights (*.safetensors)")
 
 
 def _placement(params: BloomParams) -> dict[str, Any]:
@@ -178,9 +221,9 @@ def _explained(params: BloomParams, what: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise refused(params, f"does not fit into memory ({_one_line(error)}); see captioning.device_map") from None
+        raise _refused(params, f"does not fit into memory ({_one_line(error)}); see captioning.device_map") from None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ImportError, RuntimeError) as error:
-        raise refused(params, f"{what} cannot be loaded: {_one_line(error)}") from None
+        raise _refused(params, f"{what} cannot be loaded: {_one_line(error)}") from None
 
 
 def _one_line(error: Exception) -> str:

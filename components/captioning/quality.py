@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from components.captioning.captioner import Exemplar, Tagged
+from components.captioning.captioner import OK, Exemplar, Tagged
 from components.captioning.completion import LENGTH
 from components.captioning.language import is_foreign
 from components.captioning.leakage import leaked
@@ -17,7 +17,6 @@ from components.captioning.wording import has_debris, has_link, is_cut_off, name
 from components.modalities import TAG_GROUPS
 from components.taxonomy import Tag, Taxonomy
 
-OK: Final = "ok"
 # In the order that they are told, the plainest first.
 REASONS: Final = (
     "empty",

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final
 
+from components.captioning.captioner import FALLBACK, NO_TAGS, OK
 from components.captioning.params import QualityParams
 
-PUBLISHED: Final = ("ok", "fallback", "no_tags")  # verdicts of captions that are used
+PUBLISHED: Final = (OK, FALLBACK, NO_TAGS)  # verdicts of captions that are used
 
 _CRITICAL, _WARNING = "critical", "warning"
 _SHOWN: Final = 5  # offending clips in the results

@@ -13,20 +13,16 @@ def clusters_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     An artist's cluster contains the artist's videos; where a video or a track has several artists, their
     clusters are one. (An unknown artist made one video, by the manifest's rule, so the video is the cluster.)
     """
-    parent = list(range(len(rows)))
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(at: int) -> int:
-        while parent[at] != at:
-            parent[at] = parent[parent[at]]
-            at = parent[at]
-        return at
-
+    groups = DisjointSet(range(len(rows)))
     first: dict[tuple[str, str], int] = {}
     for at, row in enumerate(rows):
         for key in SHARED:
-            one, other = sorted((root(first.setdefault((key, row[key]), at)), root(at)))
-            parent[other] = one
-    names: dict[int, str] = {}
-    for at, row in enumerate(rows):
-        names[root(at)] = min(str(row["artist_id"]), names.get(root(at), str(row["artist_id"])))
-    return [names[root(at)] for at in range(len(rows))]
+            groups.merge(at, first.setdefault((key, row[key]), at))
+    names = [""] * len(rows)
+    for group in groups.subsets():
+        name = min(str(rows[at]["artist_id"]) for at in group)
+        for at in group:
+            names[at] = name
+    return names

@@ -8,7 +8,7 @@ from typing import Any
 
 from components.ingest.examine import Finding
 from components.ingest.params import Splits
-from components.ingest.splits import Groups, assign
+from components.ingest.splits import assign, linked
 
 
 def clip_id(found: Finding) -> str:
@@ -32,11 +32,8 @@ def manifest_rows(
     pairs = list(same_sound)
     stems = Counter(Path(row["uri"]).stem for row, _ in files if row["video_id"] is None)
     named = {row["video_id"] for row, _ in files}
-    tracks = Groups(len(files))
-    for one, other in pairs:
-        tracks.join(one, other)
     ids = [clip_id(found) for _, found in files]
-    track_ids = {i: f"sound-{min(ids[k] for k in group)}" for group in tracks.members() for i in group}
+    track_ids = {i: f"sound-{min(ids[k] for k in group)}" for group in linked(len(files), pairs) for i in group}
     known = [{**row, "sha256": found.sha256} for row, found in files]
     videos = []
     for i, (row, _) in enumerate(files):

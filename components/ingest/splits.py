@@ -9,38 +9,27 @@ from components.ingest.params import Splits
 SPLITS: Final = ("train", "val", "test")
 
 
-class Groups:
-    """Union-find over items 0..n-1: what must not be torn apart."""
+def linked(
+    count: int, pairs: Iterable[tuple[int, int]], labels: Iterable[Sequence[str | None]] = ()
+) -> list[list[int]]:
+    """Return the groups of items 0..n-1 that must not be torn apart, each ascending, in the order of their firsts.
 
-    def __init__(self, count: int) -> None:
-        """Begin with every item on its own."""
-        self._parent = list(range(count))
+    Args:
+        count: n items.
+        pairs: items that belong together.
+        labels: any number of columns of n labels; items with an equal one belong together, None joins nothing.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def find(self, item: int) -> int:
-        """Return the representative of the item's group: its smallest member."""
-        while self._parent[item] != item:
-            self._parent[item] = self._parent[self._parent[item]]
-            item = self._parent[item]
-        return item
-
-    def join(self, one: int, other: int) -> None:
-        """Put two items and their groups together."""
-        first, second = sorted((self.find(one), self.find(other)))
-        self._parent[second] = first
-
-    def join_equal(self, labels: Sequence[str | None]) -> None:
-        """Put the items with equal labels together; None joins nothing."""
+    groups = DisjointSet(range(count))
+    for column in labels:
         first: dict[str, int] = {}
-        for item, label in enumerate(labels):
+        for item, label in enumerate(column):
             if label is not None:
-                self.join(item, first.setdefault(label, item))
-
-    def members(self) -> list[list[int]]:
-        """Return the groups, each ascending."""
-        groups: dict[int, list[int]] = {}
-        for item in range(len(self._parent)):
-            groups.setdefault(self.find(item), []).append(item)
-        return list(groups.values())
+                groups.merge(item, first.setdefault(label, item))
+    for one, other in pairs:
+        groups.merge(one, other)
+    return [sorted(group) for group in groups.subsets()]
 
 
 def assign(
@@ -66,13 +55,9 @@ def assign(
         splits: shares and seed.
         told: the split that was told of each clip, None where none was; empty where of no clip.
     """
-    groups = Groups(len(clips))
-    for key in ("video_id", "track_id", "artist_id"):
-        groups.join_equal([clip[key] for clip in clips])
-    for one, other in same_sound:
-        groups.join(one, other)
+    labels = [[clip[key] for clip in clips] for key in ("video_id", "track_id", "artist_id")]
     result = [""] * len(clips)
-    for members in groups.members():
+    for members in linked(len(clips), same_sound, labels):
         known = {told[i] for i in members} if told else set()
         share = _share(_name([clips[i] for i in members]), splits)
         split = next((split for split in ("test", "val") if split in known), None) or _draw(

@@ -1,18 +1,17 @@
-"""The seam: what a tagger is, and the one place that chooses it."""
+"""The seam: what a tagger is, what it is fitted on or judged by, and what comes of that. See ``build``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.tagging.calibration import Lines
 from components.tagging.clips import Clip
-from components.tagging.params import ClapParams, CnnParams, HfParams, ProbeParams, TaggingParams
 from components.tagging.vocabulary import Vocabulary
-from components.taxonomy import Tag, Taxonomy
+from components.taxonomy import Tag
 
 
 class Tagger(Protocol):
@@ -66,39 +65,3 @@ class Fitted:
     """What the user should know, one line each."""
     refused: Sequence[Mapping[str, str]] = field(default=())
     """Tracks of the library that could not be tagged; rows of the quarantine."""
-
-
-def fit_tagger(params: TaggingParams, taxonomy: Taxonomy, library: Library, folder: Path) -> Fitted:
-    """Return the tagger that the section asks for, fitted on or judged by the seed library.
-
-    Args:
-        params: the section.
-        taxonomy: gives labels their groups and names.
-        library: tagged tracks; may be empty.
-        folder: the tagger of the last run, if there is one; what still holds is taken from it.
-
-    Raises:
-        ValueError: a file that the section names cannot be used; it is named.
-    """
-    match params:
-        case ProbeParams():
-            from components.tagging.probe import fit_probe_tagger
-
-            return fit_probe_tagger(params, taxonomy, library, folder)
-        case CnnParams():
-            from components.tagging.cnn import Cnn
-            from components.tagging.judge import judged
-
-            return judged(Cnn(params), params, taxonomy, library, folder)
-        case HfParams():
-            from components.tagging.hf import Hf
-            from components.tagging.judge import judged
-
-            return judged(Hf(params), params, taxonomy, library, folder)
-        case ClapParams():
-            from components.tagging.clap import Clap
-            from components.tagging.judge import judged
-
-            return judged(Clap(params, taxonomy), params, taxonomy, library, folder)
-        case _:
-            assert_never(params)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from components import tables
 from components.captioning.__main__ import main
-from components.captioning.captioner import NO_TAGS_TEXT, Caption, Sources, Tagged, build_captioner, read_tags
+from components.captioning.build import build_captioner
+from components.captioning.captioner import NO_TAGS_TEXT, Caption, Sources, Tagged, read_tags
 from components.captioning.data2text import TEMPLATES, Data2Text
 from components.captioning.params import CaptioningParams, TagsParams
 from components.captioning.progress import Captioned, caption_clips

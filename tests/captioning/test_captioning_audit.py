@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from components.captioning.audit import AuditRow, summarise, wilson, write_quality
+from components.captioning.audit import AuditRow, summarise, wilson
 from components.captioning.captioner import Tagged
 from components.captioning.page import SAMPLED, audit_page, sample
 from components.captioning.params import QualityParams
+from components.captioning.publish import write_quality
 from components.captioning.quality import Judgement, judge
 from components.taxonomy import read_taxonomy
 

@@ -60,6 +60,18 @@ def test_chains_are_one_cluster() -> None:
     assert describe_collection(texts, LIMITS)["largest_cluster"] == 1.0
 
 
+def test_a_text_between_two_clusters_makes_them_one() -> None:
+    # Runs of three words: 13 of each, none in common. The text between has 27, 12 of the one's and 12 of the other's:
+    # 12 / 28 = 0.43.
+    one, two = (" ".join(f"{letter}{n:02d}" for n in range(15)) for letter in "ab")
+    limits = LIMITS.model_copy(update={"near_duplicate": 0.4})
+    apart = describe_collection([one, f"{one} x", two, f"{two} x"], limits)
+    assert (apart["clusters"], apart["largest_cluster"]) == (2, 0.5)
+    between = " ".join(f"a{n:02d}" for n in range(1, 15)) + " " + " ".join(f"b{n:02d}" for n in range(14))
+    joined = describe_collection([one, f"{one} x", two, f"{two} x", f"c {between}"], limits)
+    assert (joined["clusters"], joined["largest_cluster"]) == (1, 1.0)
+
+
 def test_a_collapsed_set_is_told_from_a_various_one() -> None:
     rng = random.Random(1)
     stuck = sentence(rng, 30)

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tenacity import AsyncRetrying, RetryCallState
 
 from components.captioning.completion import Completion, Request
-from components.captioning.endpoint import Endpoint
-from components.captioning.endpoint_pause import pause_s, retry_after_s
+from components.captioning.endpoint import Endpoint, Fault, pauses, retry_after_s
 from components.captioning.journal import Journal, complete_once
 from components.captioning.params import EndpointParams
 from components.captioning.prompt import answer
@@ -317,6 +317,15 @@ def test_addresses_and_keys_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch)
 # -- pauses ---------------------------------------------------------------------------------------
 
 
+def pause_s(number: int, wish_s: float | None, longest_s: float) -> float:
+    """The pause after try ``number`` (from 0), where the server wishes for one of ``wish_s``."""
+    state = RetryCallState(AsyncRetrying(), None, (), {})
+    state.attempt_number = number + 1
+    fault = Fault("429", wish_s)
+    state.set_exception((Fault, fault, fault.__traceback__))
+    return pauses(longest_s)(state)
+
+
 def test_pauses_double_have_full_jitter_and_keep_to_the_servers_wish() -> None:
     for number, limit in enumerate([0.5, 1, 2, 4, 5, 5]):
         drawn = [pause_s(number, None, longest_s=5) for _ in range(400)]
@@ -359,6 +368,19 @@ def test_a_caller_that_leaves_hangs_up_on_all_that_is_under_way() -> None:
         wait_until(lambda: server.under_way == 0)  # the server has seen the connections close
         assert time.monotonic() - begun < 2
         assert sum(server.received.values()) <= 9
+
+
+def test_a_caller_that_leaves_cuts_pauses_short() -> None:
+    asked = requests(3)
+    with serving(Completions(by_rule, lambda prompt, before: 429 if prompt != asked[0].prompt else None)) as server:
+        server.retry_after = "60"
+        made = endpoint(server.url, longest_wait_s=60).complete(asked)
+        assert next(made).request == asked[0]
+        wait_until(lambda: len(server.asked) == 3 and server.under_way == 0)
+        begun = time.monotonic()
+        made.close()  # type: ignore[attr-defined]
+        assert time.monotonic() - begun < 5
+        assert len(server.asked) == 3
 
 
 def test_ctrl_c_is_heard_while_nothing_comes() -> None:

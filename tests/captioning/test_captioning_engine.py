@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from components.captioning.batch import Steps
 from components.captioning.completion import ERROR, LENGTH, STOP, Completion, Request
+from components.captioning.decoding import Answer, Pieces, draw, uniform
 from components.captioning.engine import Engine
-from components.captioning.sampling import draw, uniform
 from components.captioning.sharing import shared_tokens, tokenised
-from components.captioning.stopping import Answer, Pieces
 
 KINDS = ["bloom", "gpt_neox", "gpt2", "llama"]
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.ingest.params import Ingest, Splits
-from components.ingest.splits import assign, check_counts
+from components.ingest.splits import assign, check_counts, linked
 from components.settings import ParamsError, parse_section, read_params
 
 SPLITS = Splits(seed=7, train=0.6, val=0.1, test=0.3, min_train=3, min_val=2, min_test=1)
@@ -24,6 +24,17 @@ def corpora(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[int, int]
     ]
     index = st.integers(0, len(clips) - 1)
     return clips, draw(st.lists(st.tuples(index, index), max_size=10))
+
+
+def test_groups_by_hand() -> None:
+    assert linked(0, []) == []
+    assert linked(3, []) == [[0], [1], [2]]
+    # 6-1 and 4-1 make one group through 1; the later members' pairs come first, the order is that of the items.
+    assert linked(7, [(6, 1), (5, 3), (4, 1), (2, 2)]) == [[0], [1, 4, 6], [2], [3, 5]]
+    # 0 and 3 by the first column, 3 and 4 by the second; equal words in two columns say nothing, nor does None.
+    columns = [["x", None, "y", "x", None], ["y", None, "z", "w", "w"]]
+    assert linked(5, [], columns) == [[0, 3, 4], [1], [2]]
+    assert linked(5, [(1, 2), (2, 4)], columns) == [[0, 1, 2, 3, 4]]
 
 
 @settings(max_examples=150, deadline=None)

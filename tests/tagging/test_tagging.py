@@ -15,6 +15,7 @@ from components import tables
 from components.increments import update_store
 from components.settings import ParamsError, parse_section, read_params
 from components.store import FeatureStore
+from components.tagging.build import build_tagger
 from components.tagging.clips import Clip
 from components.tagging.examples import fold_of, pooled, seed_examples
 from components.tagging.folder import partial_of
@@ -24,7 +25,7 @@ from components.tagging.probe import fit_probe
 from components.tagging.progress import Scored, score_clips
 from components.tagging.scores import calibration_error, reliability
 from components.tagging.tag import Outputs, kept_tags, publish, read_scores
-from components.tagging.tagger import Fitted, Library, fit_tagger
+from components.tagging.tagger import Fitted, Library
 from components.taxonomy import Taxonomy, read_taxonomy
 from tests.tagging.look_alikes import clip_row
 
@@ -199,7 +200,7 @@ def run_probe(
 ) -> tuple[Fitted, Scored, list[dict]]:
     store, rows = seed
     outputs = Outputs(*(folder / name for name in ("tags.parquet", "scores.parquet", "refused.parquet", "tagger")))
-    fitted = fit_tagger(params, taxonomy, Library(rows, store.folder, clips.folder), outputs.tagger)
+    fitted = build_tagger(params, taxonomy, Library(rows, store.folder, clips.folder), outputs.tagger)
     wanted = as_clips(*clips.clip_ids, "no-features")
     scored = score_clips(fitted.tagger, wanted, read_scores(outputs.scores), partial_of(outputs.scores))
     return fitted, scored, publish(scored, fitted, params, outputs)

@@ -5,12 +5,11 @@ frames, a segment's sound, a text's tokens.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.features.params import HfParams
 from components.features.source import Source
 from components.hub import load
 from components.modalities import Modality
@@ -78,29 +77,6 @@ class Encoder(Protocol):
     def rows(self, answers: NDArray[np.float32], items: NDArray[Any]) -> NDArray[np.float32]:
         """Return (s, D) features of a clip from the answers to its items."""
         ...
-
-
-def build_encoder(params: HfParams, modality: Modality, folder: Path) -> Encoder:
-    """Return the modality's encoder, from the model in ``folder``.
-
-    Raises:
-        ValueError: there is no such model in the folder; it is named.
-    """
-    match modality:
-        case "video":
-            from components.features.hf.video import video_encoder
-
-            return video_encoder(params, folder)
-        case "music":
-            from components.features.hf.music import music_encoder
-
-            return music_encoder(params, folder)
-        case "text":
-            from components.features.hf.text import text_encoder
-
-            return text_encoder(params, folder)
-        case _:
-            assert_never(modality)
 
 
 def read_config(folder: Path) -> Any:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from components.device import out_of_memory
 from components.features.hf.batches import Batches
+from components.features.hf.build import build_encoder
 from components.features.hf.device import device_and_dtype
-from components.features.hf.encoder import Encoder, build_encoder
+from components.features.hf.encoder import Encoder
 from components.features.hf.read import read_items
 from components.features.params import HfParams, ModelParams
 from components.features.source import Source

@@ -1,16 +1,21 @@
-"""How the next token is chosen, so that it depends on its own request alone.
+"""How an answer is written, token by token: which token is next, and whether it was the last.
 
-Shapes: B rows, V words of the vocabulary.
+Both depend on the answer's own request alone. Shapes: B rows, V words of the vocabulary.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from components.captioning.completion import Request
+from components.captioning.completion import LENGTH, STOP, Request
+
+_NEXT_INPUT = re.compile(r"\[\s*input\s*\]", re.IGNORECASE)
+_TAIL = 32  # characters that a marker may be spread over
 
 
 def uniform(seed: int, step: int) -> float:
@@ -24,7 +29,7 @@ def uniform(seed: int, step: int) -> float:
 
 
 @dataclass(frozen=True)
-class Chance:
+class Sampling:
     """The rows of a batch that are sampled, and how; the others take the likeliest token."""
 
     rows: Tensor  # (n,) numbers of rows
@@ -33,7 +38,9 @@ class Chance:
     uniforms: Tensor  # (steps, n, 1)
 
 
-def chance(requests: Sequence[Request], written: Sequence[int], steps: int, device: torch.device) -> Chance | None:
+def sampling_of(
+    requests: Sequence[Request], written: Sequence[int], steps: int, device: torch.device
+) -> Sampling | None:
     """Return what the next ``steps`` tokens need; None where every row is greedy.
 
     Args:
@@ -50,7 +57,7 @@ def chance(requests: Sequence[Request], written: Sequence[int], steps: int, devi
         return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
 
     uniforms = [[uniform(requests[row].seed, written[row] + step) for row in rows] for step in range(steps)]
-    return Chance(
+    return Sampling(
         torch.tensor(rows, device=device),
         column([requests[row].temperature for row in rows]),
         column([requests[row].top_p for row in rows]),
@@ -58,7 +65,7 @@ def chance(requests: Sequence[Request], written: Sequence[int], steps: int, devi
     )
 
 
-def choose(logits: Tensor, sampled: Chance | None, step: int) -> tuple[Tensor, Tensor]:
+def choose(logits: Tensor, sampled: Sampling | None, step: int) -> tuple[Tensor, Tensor]:
     """Return the next token of each row (B,), and whether its logits (B, V) could be used at all (B,)."""
     tokens = logits.argmax(-1)
     usable = logits.gather(-1, tokens[:, None])[:, 0].isfinite()  # argmax stops at a NaN
@@ -89,3 +96,62 @@ def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniforms: Tensor) -
     place = (reached <= uniforms * mass).sum(-1, keepdim=True)
     last = members.sum(-1, keepdim=True) - 1  # rounding must not lead out of the nucleus
     return tokens.gather(-1, place.minimum(last))[:, 0]
+
+
+class Pieces:
+    """The text of single tokens, and of whole answers."""
+
+    def __init__(self, tokenizer: Any, ends: frozenset[int]) -> None:
+        """Remember the tokenizer, and the tokens that end a text by themselves."""
+        self._tokenizer, self.ends = tokenizer, ends
+        self._known: dict[int, str] = {}
+
+    def __getitem__(self, token: int) -> str:
+        if token not in self._known:
+            self._known[token] = self.text([token])
+        return self._known[token]
+
+    def text(self, tokens: list[int]) -> str:
+        """Return the tokens as text, special ones left out."""
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+class Answer:
+    """The tokens written so far after one prompt."""
+
+    def __init__(self, pieces: Pieces, max_new_tokens: int) -> None:
+        """Begin an empty answer."""
+        self._pieces, self._limit = pieces, max_new_tokens
+        self._tail = ""
+        self.tokens: list[int] = []
+        self.finish = ""  # "stop" or "length" once it is complete
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still be written."""
+        return self._limit - len(self.tokens)
+
+    def add(self, token: int) -> None:
+        """Take one more token; after it ``finish`` may be set."""
+        if token in self._pieces.ends:
+            self.finish = STOP
+            return
+        self.tokens.append(token)
+        piece = self._pieces[token]
+        # White space before the answer's first word does not count: models often begin with a line end.
+        self._tail = self._tail + piece if self._tail else piece.lstrip()
+        if "\n" in self._tail or _NEXT_INPUT.search(self._tail):
+            self.finish = STOP
+        elif not self.remaining:
+            self.finish = LENGTH
+        self._tail = self._tail[-_TAIL:]
+
+    @property
+    def text(self) -> str:
+        """The answer, without the line end or the marker that ended it."""
+        text = self._pieces.text(self.tokens)
+        body = text.lstrip()
+        lead = text[: len(text) - len(body)]
+        line = body.split("\n", 1)[0]
+        return lead + _NEXT_INPUT.split(line, maxsplit=1)[0]
