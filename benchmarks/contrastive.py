@@ -2,8 +2,8 @@
 
 - autograd: logits, then `cross_entropy` of them and of their transpose; what public code does.
 - checkpoint: log sum exps by blocks of rows under `torch.utils.checkpoint`; the ready-made way to save memory.
-- whole: `components.encoder.sums`, the project's form for batches whose score matrix fits.
-- streaming: `components.encoder.streaming`, with `encoder.loss.stream_rows`.
+- whole: `components.encoder.losses` with the score matrix in memory, for batches where it fits.
+- streaming: the same with `encoder.loss.stream_rows`, by blocks of rows.
 
 Prediction: autograd reads and writes the (batch, batch) matrix some fifteen times, which costs more than its three
 matrix products; streaming makes four products of blocks that stay in cache. Goal at batch 16,384 x 256: streaming at
@@ -79,9 +79,8 @@ def ours(query: Any, target: Any, scale: Any, tracks: Any, rows: int | None) -> 
     """Return the term of `encoder.loss`, from its objective; `rows` None holds the whole matrix."""
     import torch
 
-    from components.encoder.loss_params import TERMS, InfoNCE, MaskSection
-    from components.encoder.losses import build_loss
-    from components.encoder.pairs import Identities, Pair
+    from components.encoder.losses import Identities, Pair, build_loss
+    from components.encoder.params import TERMS, InfoNCE, MaskSection
 
     section = InfoNCE(
         kind="infonce",
@@ -176,7 +175,7 @@ def main() -> None:
         args.batch, args.rounds = 4096, 2
     print(f"batch {args.batch:,} x {args.dims}, float32, {args.device}, {args.threads} threads, "
           f"blocks of {args.stream_rows} rows")  # fmt: skip
-    from components.encoder.threads import wait_quietly
+    from components.encoder.device import wait_quietly
 
     wait_quietly()  # as the training command does; the processes inherit it
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}

@@ -185,7 +185,7 @@ def main() -> None:
 
     import tempfile
 
-    from components.encoder.threads import wait_quietly
+    from components.encoder.device import wait_quietly
 
     wait_quietly()  # as the training command does; threads that spin would count as CPU seconds
     with tempfile.TemporaryDirectory() as folder:
@@ -199,10 +199,8 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
     from components.encoder.device import settle
     from components.encoder.model import TrimodalModel
     from components.modalities import MODALITIES
-    from components.training.batches import Batches, on_device
+    from components.training.batches import Batches, ahead, on_device, resident
     from components.training.loop import Trainer
-    from components.training.prefetch import ahead
-    from components.training.resident import resident
     from components.training.world import World
 
     encoder, section = sections(args)

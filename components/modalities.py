@@ -8,6 +8,7 @@ VIDEO: Final = "video"
 TEXT: Final = "text"
 MUSIC: Final = "music"
 MODALITIES: Final[tuple[Modality, ...]] = (VIDEO, TEXT, MUSIC)
+QUERY: Final[tuple[Modality, ...]] = (VIDEO, TEXT)  # what is asked with; music is what is answered
 
 # The groups of a music tagger's output, in the order the analogy prompt lists them
 # (ViML, CVPR 2023, section 3.1).

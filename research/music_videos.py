@@ -25,9 +25,9 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from components.encoder.device import wait_quietly
 from components.encoder.params import EncoderSection
 from components.encoder.ranking import ranks
-from components.encoder.threads import wait_quietly
 from components.modalities import MUSIC, VIDEO
 from components.settings import Section
 from components.stage import write_json

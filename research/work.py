@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.encoder.threads import wait_quietly
+from components.encoder.device import wait_quietly
 
 ORACLE = pa.schema([("clip_id", pa.string()), ("mode", pa.string()), ("rank", pa.int64())])
 

@@ -1,4 +1,7 @@
-"""Embeddings of clips straight from feature stores, in batches."""
+"""Embeddings of clips straight from feature stores, in batches.
+
+Shapes: N clips, B of a batch, S segments, D feature dims, F embedding dims.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
@@ -6,8 +9,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from components.encoder.model import QUERY, Arrays, TrimodalModel
-from components.modalities import TEXT, VIDEO, Modality
+from components.encoder.model import Arrays, TrimodalModel
+from components.modalities import QUERY, TEXT, VIDEO, Modality
 from components.store import FeatureStore
 
 
@@ -41,14 +44,14 @@ def check_stores(digests: Mapping[Modality, str], stores: Mapping[Modality, Feat
 
 
 def embed_music(model: TrimodalModel, store: Gathers, clip_ids: Sequence[str]) -> NDArray[np.float32]:
-    """Return y_m (N, E) of clips, in the order given."""
+    """Return y_m (N, F) of clips, in the order given."""
     return _batched(model, clip_ids, lambda ids: model.embed_music(store.gather(ids)))
 
 
 def embed_queries(
     model: TrimodalModel, stores: Mapping[Modality, Gathers], clip_ids: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Return y_vt (N, E) of clips from the query modalities in ``stores``, in the order given."""
+    """Return y_vt (N, F) of clips from the query modalities in ``stores``, in the order given."""
 
     def of(ids: Sequence[str]) -> NDArray[np.float32]:
         arrays: dict[Modality, Arrays] = {m: stores[m].gather(ids) for m in QUERY if m in stores}
@@ -60,7 +63,7 @@ def embed_queries(
 def _batched(
     model: TrimodalModel, clip_ids: Sequence[str], embed: Callable[[Sequence[str]], NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    out = np.zeros((len(clip_ids), model.embedding_dims), np.float32)
+    out = np.zeros((len(clip_ids), model.embedding_dims), np.float32)  # (N, F)
     for start in range(0, len(clip_ids), BATCH):
         out[start : start + BATCH] = embed(clip_ids[start : start + BATCH])
     return out

@@ -11,8 +11,6 @@ from typing import NamedTuple, assert_never
 import torch
 from torch import Tensor, nn
 
-from components.encoder.block import Block
-from components.encoder.dropout import Dropout
 from components.encoder.params import (
     ConcatTransformerFusion,
     CrossAttentionFusion,
@@ -21,6 +19,7 @@ from components.encoder.params import (
     MeanFusion,
     PooledTransformerFusion,
 )
+from components.encoder.towers import Block, Dropout
 
 
 class Slot(NamedTuple):

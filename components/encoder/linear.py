@@ -9,7 +9,7 @@ Each query modality has directions of its own: what music has in common with pic
 has in common with words, and music is of unit length in either, so the modality that a query
 lacks cannot disturb the order. Nothing here is trained by steps: the weights are buffers.
 
-Shapes: B samples, S segments, D feature dims, C directions of a modality.
+Shapes: B samples, S segments, D feature dims, C directions of a modality, E dims of the towers' embedding.
 """
 
 import math
@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.encoder.cca import CCA
-from components.modalities import MODALITIES, MUSIC, Modality
-
-Features = tuple[Tensor, Tensor]  # (B, S, D) values, (B, S) True where a segment is valid
-QUERY: tuple[Modality, ...] = tuple(m for m in MODALITIES if m != MUSIC)
+from components.encoder.towers import Features
+from components.modalities import MUSIC, QUERY, Modality
 
 
 class Directions(nn.Module):
@@ -81,7 +79,7 @@ class LinearPaths(nn.Module):
             music: whether the features are of music.
         """
         parts = [self._part(m, given, music, towers) for m in QUERY]
-        straight = F.normalize(torch.cat(parts, dim=1), dim=1)
+        straight = F.normalize(torch.cat(parts, dim=1), dim=1)  # (B, 2 C)
         both = torch.cat([math.sqrt(1.0 - self.share) * towers, math.sqrt(self.share) * straight], dim=1)
         return F.normalize(both, dim=1)
 

@@ -12,17 +12,14 @@ from torch.nn import functional as F
 
 from components.encoder.fusion import Slot, absent_like, build_fusion
 from components.encoder.linear import LinearPaths
-from components.encoder.losses import build_loss
-from components.encoder.pairs import Pair, Term
-from components.encoder.params import CCAPaths, EncoderSection
-from components.encoder.towers import Tower
-from components.modalities import MODALITIES, MUSIC, TEXT, VIDEO, Modality
+from components.encoder.losses import Pair, build_loss
+from components.encoder.params import CCAPaths, EncoderSection, Term
+from components.encoder.towers import Features, Tower
+from components.modalities import MODALITIES, MUSIC, QUERY, TEXT, VIDEO, Modality
 
-Features = tuple[Tensor, Tensor]  # (B, S, D) values, (B, S) True where a segment is valid
 Arrays = tuple[np.ndarray, np.ndarray]  # the same, as a feature store gives them
 Batch = Mapping[Modality, Features]
 
-QUERY: tuple[Modality, ...] = tuple(m for m in MODALITIES if m != MUSIC)
 SINGLE: dict[Modality, Term] = {VIDEO: "video-music", TEXT: "text-music"}
 
 

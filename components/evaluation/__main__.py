@@ -1,7 +1,7 @@
 """Measure retrieval on the test clips, in every query mode, and draw it."""
 
 from components import stage, tables
-from components.encoder.threads import wait_quietly
+from components.encoder.device import wait_quietly
 from components.evaluation.params import EvaluationSection
 from components.modalities import MODALITIES
 from components.settings import read_section

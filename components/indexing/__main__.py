@@ -1,7 +1,7 @@
 """Embed the catalogue's music and index it."""
 
 from components import stage, tables
-from components.encoder.threads import wait_quietly
+from components.encoder.device import wait_quietly
 from components.indexing.params import IndexingSection
 from components.settings import read_section
 from components.store import FeatureStore

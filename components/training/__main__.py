@@ -1,8 +1,8 @@
 """Train the trimodal model: video and text to music."""
 
 from components import stage, tables
+from components.encoder.device import wait_quietly
 from components.encoder.params import EncoderSection
-from components.encoder.threads import wait_quietly
 from components.settings import read_section
 from components.store import FeatureStore
 from components.training.params import TrainingSection
@@ -14,7 +14,7 @@ def main() -> None:
     args = stage.arguments(__doc__, *inputs, *outputs, "checkpoints")
     encoder: EncoderSection = read_section(EncoderSection, "encoder")
     section: TrainingSection = read_section(TrainingSection, "training")
-    from components.training.launch import reporting, start_workers
+    from components.training.world import reporting, start_workers
 
     if start_workers(section):
         return

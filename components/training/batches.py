@@ -1,27 +1,131 @@
 """One training batch, a function of (section, step) alone, and this process's part of it.
 
 Draws are made for the whole batch and then cut, so that any number of processes sees the same data.
-Shapes: B samples of the whole batch, P of this process's part, N gathered, S segments, D feature dims.
+
+In the order of this file: random draws; features held on a GPU; the batches; what is dropped and mixed; the next
+batch made ahead.
+
+Shapes: B samples of the whole batch, P of this process's part, N gathered, C train clips, S segments, D feature dims.
 """
 
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from components.encoder.losses import Identities
 from components.encoder.model import Batch
-from components.encoder.model import Features as Values
-from components.encoder.pairs import Identities
-from components.encoder.standardise import Standardise
+from components.encoder.towers import Features as Values
+from components.encoder.towers import Standardise
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from components.store import FeatureStore
-from components.training.data import Clips, Features
-from components.training.draws import batch_rows, draws
+from components.training.data import CHUNK, Clips, Features
 from components.training.params import TrainingSection
-from components.training.resident import Resident
-from components.training.resident import rows as held_rows
+
+log = logging.getLogger(__name__)
+
+# -- random draws, addressed by (seed, purpose, step): there is no generator state to save or restore --
+
+Purpose = Literal["weights", "order", "modality", "text", "segments", "mixup", "units"]
+
+_STREAM: Final[dict[Purpose, int]] = {
+    "weights": 0,
+    "order": 1,
+    "modality": 2,
+    "text": 3,
+    "segments": 4,
+    "mixup": 5,
+    "units": 6,
+}
+
+
+def draws(seed: int, purpose: Purpose, step: int, place: int = 0) -> np.random.Generator:
+    """Return the generator of one purpose at one step (counter-based: Philox).
+
+    ``place`` tells the parts of a step's batch apart: the number of its first sample.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, _STREAM[purpose]], counter=[0, 0, place, step]))
+
+
+def torch_seed(seed: int, purpose: Purpose, step: int, place: int = 0) -> int:
+    """Return a seed for torch, from the same address."""
+    return int(draws(seed, purpose, step, place).integers(2**63))
+
+
+def batch_rows(seed: int, step: int, clips: int, batch: int) -> np.ndarray:
+    """Return the (batch,) clip rows of a step: every epoch is a new order, its short last batch left out."""
+    epoch, place = divmod(step, clips // batch)
+    return _order(seed, epoch, clips)[place * batch : (place + 1) * batch]
+
+
+@lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, clips: int) -> np.ndarray:
+    order = draws(seed, "order", epoch).permutation(clips)
+    order.flags.writeable = False
+    return order
+
+
+# -- features held on a GPU, where there is room: a step then sends row numbers only ---------------
+
+SHARE = 0.25  # of the memory that is free when training starts; the rest is the step's
+
+Resident = dict[Modality, Tensor]
+
+
+def resident(features: Features, clips: Clips, device: torch.device) -> Resident | None:
+    """Return the features of ``clips`` on a GPU; None on a CPU, and where they take more than ``SHARE`` of what is free.
+
+    Video and music have (C, S, D) float16, in the order of ``clips``. Text has (2 C, S, D): what a clip is told
+    where an annotation goes before the caption, then what it is told where it does not.
+    """
+    if device.type != "cuda":
+        return None
+    count, half = len(clips), 2  # bytes of a number
+    specs = {VIDEO: features.video.spec, MUSIC: features.music.spec, TEXT: features.captions.spec}
+    shapes = {m: ((2 if m == TEXT else 1) * count, spec["max_segments"], spec["dims"]) for m, spec in specs.items()}
+    needed, (free, _) = half * sum(int(np.prod(shape)) for shape in shapes.values()), torch.cuda.mem_get_info(device)
+    if needed > SHARE * free:
+        log.info(
+            "training: features of %d clips (%.1f GiB) stay on disk, %.1f GiB are free on the GPU",
+            count, needed / 2**30, free / 2**30,
+        )  # fmt: skip
+        return None
+    return gathered(features, clips, device)
+
+
+def gathered(features: Features, clips: Clips, device: torch.device) -> Resident:
+    """Return what ``resident`` does, on any device."""
+    held: Resident = {}
+    stores: dict[Modality, FeatureStore] = {VIDEO: features.video, MUSIC: features.music}
+    for modality, store in stores.items():
+        own = store.rows_of(clips.ids)
+        held[modality] = _sent((store.take(own[part])[0] for part in _parts(len(clips))), device)
+    at = np.arange(len(clips))
+    asked = ((at[part], np.full(len(at[part]), human)) for human in (True, False) for part in _parts(len(clips)))
+    return {**held, TEXT: _sent((clips.texts.take(*one) for one in asked), device)}
+
+
+def held_rows(at: NDArray[np.int64], human: NDArray[np.bool_], clips: int) -> dict[Modality, NDArray[np.int64]]:
+    """Return where the features of clips ``at`` (B,) are held; ``human`` (B,) as in ``Texts.take``."""
+    return {VIDEO: at, MUSIC: at, TEXT: np.where(human, at, clips + at)}
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
+
+
+def _sent(parts: Iterable[NDArray[np.float16]], device: torch.device) -> Tensor:
+    return torch.cat([torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts])
+
+
+# -- the batches -----------------------------------------------------------------------------------
 
 Masks = dict[Modality, NDArray[np.bool_]]
 Lengths = dict[Modality, NDArray[np.int64]]
@@ -82,10 +186,10 @@ class Batches:
     def parcel(self, step: int) -> Parcel:
         """Return the part of a step's batch: chosen, dropped, gathered; nothing computed on values."""
         section, size = self._section, self._batch
-        rows = batch_rows(section.seed, step, len(self._clips), size)
+        rows = batch_rows(section.seed, step, len(self._clips), size)  # (B,) of C
         human = draws(section.seed, "text", step).random(size) < section.human_text
         lengths: Lengths = {m: store.segments[self._rows[m][rows]] for m, store in self._stores.items()}
-        lengths[TEXT] = self._clips.texts.lengths(rows, human)
+        lengths[TEXT] = self._clips.texts.lengths(rows, human)  # (B,) each
         masks = self._masks(lengths, step)
 
         share, partners, needed = None, None, np.arange(size)[self._part]
@@ -96,7 +200,7 @@ class Batches:
             own[needed] = np.arange(len(needed))
             strangers = other[own[other] < 0]  # of other processes' parts; partners are all different
             own[strangers] = len(needed) + np.arange(len(strangers))
-            needed, partners = np.concatenate([needed, strangers]), own[other]
+            needed, partners = np.concatenate([needed, strangers]), own[other]  # (N,) of B, (P,) of N
 
         mine = rows[self._part]
         return Parcel(
@@ -157,10 +261,13 @@ def on_device(parcel: Parcel, device: torch.device, like: Standardise | None = N
     if like is not None:
         count = len(tracks)
         whole = batch[MUSIC][0][:count].sum(dim=1) / send(parcel.heard)[:count, None]  # padding is zero in a store
-        sound = (whole - like.mean) * like.scale
+        sound = (whole - like.mean) * like.scale  # (P, D)
     if parcel.partners is not None and parcel.share is not None:
         batch = blend(batch, send(parcel.share), send(parcel.partners))
     return batch, Identities(tracks, artists, sound)
+
+
+# -- what is dropped and mixed ---------------------------------------------------------------------
 
 
 def mixing(
@@ -192,7 +299,7 @@ def blend(batch: Batch, share: Tensor, partners: Tensor) -> dict[Modality, Value
     blended: dict[Modality, Values] = {}
     for modality, (values, mask) in batch.items():
         own, shown = values[:count], mask[:count]
-        both = (shown & mask[partners])[:, :, None]
+        both = (shown & mask[partners])[:, :, None]  # (P, S, 1)
         blended[modality] = (torch.where(both, share * own + (1 - share) * values[partners], own), shown)
     return blended
 
@@ -218,3 +325,23 @@ def drop_modalities(
     no_text = chance < section.text_dropout
     no_video = (chance >= 1.0 - section.video_dropout) & ~no_text & read.any(axis=1)
     return seen & ~no_video[:, None], read & ~no_text[:, None]
+
+
+# -- the next batch, made in a thread while the present one is used --------------------------------
+
+T = TypeVar("T")
+
+
+def ahead(make: Callable[[int], T], steps: Iterable[int]) -> Iterator[tuple[int, T]]:
+    """Yield (step, what ``make`` returns for it) in order; one is made in advance, never more.
+
+    An error of ``make`` is raised where its result would come.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-batch") as pool:
+        coming = None
+        for step in steps:
+            then, coming = coming, (step, pool.submit(make, step))
+            if then is not None:
+                yield then[0], then[1].result()
+        if coming is not None:
+            yield coming[0], coming[1].result()

@@ -1,44 +1,41 @@
-"""The training loop: AdamW on the objective, early stopping, exact resume."""
+"""The training loop: AdamW on the objective, validation, early stopping, exact resume, and its speed.
+
+In the order of this file: a step; validation; speed; the loop.
+"""
 
 import logging
 import math
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from components import stage
-from components.encoder.losses import SigmoidLoss
+from components.encoder.embed import MODES, Gathers, embed_music, embed_queries
+from components.encoder.losses import Identities, SigmoidLoss
 from components.encoder.model import Batch, TrimodalModel
-from components.encoder.pairs import Identities
-from components.training.batches import Batches, Parcel, on_device
+from components.encoder.ranking import ranks
+from components.encoder.towers import Standardise, Tower
+from components.modalities import MUSIC, TEXT, VIDEO, Modality
+from components.training.batches import Batches, Parcel, ahead, on_device, resident, torch_seed
 from components.training.checkpoint import Checkpoints, Progress
 from components.training.data import Clips, Features
-from components.training.draws import torch_seed
-from components.training.gradients import Step, cached, whole
-from components.training.memory import advice
+from components.training.gradients import Step, advice, cached, whole
 from components.training.params import TrainingSection
-from components.training.prefetch import ahead
-from components.training.resident import resident
-from components.training.speed import Speed
-from components.training.statistics import standardisation
-from components.training.validation import MONITORED, validate
 from components.training.world import World
+
+# The first decides, the second decides ties.
+MONITORED = ("val/video+text/R@10", "val/video+text/MRR")
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished run leaves: the model holds the best weights."""
-
-    progress: Progress
-    batch: int
-    stopped_because: str
-    speed: Speed
+# -- a step ----------------------------------------------------------------------------------------
 
 
 def learning_rate(section: TrainingSection, step: int) -> float:
@@ -47,44 +44,6 @@ def learning_rate(section: TrainingSection, step: int) -> float:
         return section.learning_rate * (step + 1) / (section.warmup_steps + 1)
     done = (step - section.warmup_steps) / (section.steps - section.warmup_steps)
     return section.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def fit(
-    model: TrimodalModel, features: Features, train: Clips, val: Clips, section: TrainingSection,
-    saved: Checkpoints, world: World,
-) -> Outcome:  # fmt: skip
-    """Train ``model`` in place, resuming from ``saved`` where it holds this very run.
-
-    Raises:
-        ValueError: the loss is no longer a finite number, or a step needs more memory than the GPU has.
-    """
-    batch = _batch_size(section, len(train), world)
-    trainer = Trainer(model, section, world, batch)
-    progress = _resume(trainer, saved, section, world)
-    begin, reason, speed = progress.step, "ran all steps", Speed(world, batch)
-    held, on_gpu = resident(features, train, world.device), world.device.type == "cuda"
-    batches = Batches(features, train, section, batch, world.part(batch), on_gpu, held)
-    for step, parcel in _parcels(batches, range(begin, section.steps), world):
-        if progress.stale >= section.patience:
-            reason = f"val R@10 has not risen for {section.patience} validations"
-            break
-        world.check_launcher()
-        started = time.monotonic()
-        figures = trainer.step(parcel, step)
-        speed.count(time.monotonic() - started)
-        progress.step = step + 1
-        progress.history += [(progress.step, name, value) for name, value in figures.items()]
-        if progress.step % section.validate_every == 0 or progress.step == section.steps:
-            _judge(model, features, val, progress, world)
-            if world.first:
-                saved.save(progress, model.state_dict(), trainer.optimiser)
-    model.load_state_dict(progress.best)
-    log.info(
-        "training: %d steps of %d clips in %.1f s (%.0f clips/s), %s; best val R@10 %.3f, MRR %.3f at step %d",
-        progress.step - begin, batch, speed.seconds(), speed.samples_per_s(), reason,
-        *progress.best_value, progress.best_step,
-    )  # fmt: skip
-    return Outcome(progress, batch, reason, speed)
 
 
 class Trainer:
@@ -101,7 +60,7 @@ class Trainer:
         self._local.freeze_unused()
         # A cached gradient is averaged at its end; otherwise DDP does so while the backward pass runs.
         self._wrapped: tuple[nn.Module] = (self._local if self._chunk else world.wrap(self._local),)
-        self._alike = model.section.loss.mask.near_duplicates is not None
+        self._like = _standardisation(model) if model.section.loss.mask.near_duplicates is not None else None
         self.optimiser = _optimiser(model, section)
 
     def step(self, parcel: Parcel, step: int) -> dict[str, float]:
@@ -114,7 +73,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        given, same = on_device(parcel, self._world.device, standardisation(self.model) if self._alike else None)
+        given, same = on_device(parcel, self._world.device, self._like)
         self.optimiser.zero_grad(set_to_none=True)
         terms = self._gradient(given, same, step)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._section.gradient_clip)
@@ -154,6 +113,152 @@ def _reseed(seed: int, step: int, first: int, at: int) -> None:
     torch.manual_seed(torch_seed(seed, "units", step, first + at))
 
 
+def _optimiser(model: TrimodalModel, section: TrainingSection) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": section.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
+
+
+def _standardisation(model: TrimodalModel) -> Standardise:
+    """Return what standardises the music's features."""
+    tower = model.towers[MUSIC]
+    assert isinstance(tower, Tower)
+    return tower.standardise
+
+
+# -- validation: what early stopping looks at ------------------------------------------------------
+
+
+def validate(model: TrimodalModel, features: Features, clips: Clips) -> dict[str, float]:
+    """Return R@10 and mean reciprocal rank per query mode, video to music, over the val pool.
+
+    A clip's text is its annotation where there is one, else its caption. Where no clip has a text,
+    video+text is video alone.
+    """
+    sources: dict[Modality, Gathers] = {VIDEO: features.video, TEXT: clips.texts}
+    music = embed_music(model, features.music, clips.ids)
+    same_track = clips.tracks[:, None] == clips.tracks[None, :]
+    described = clips.texts.described().tolist()
+    found = {}
+    for mode, modalities in MODES.items():
+        # Without video there must be a text; with both, a clip without text still has its video.
+        rows = described if VIDEO not in modalities else list(range(len(clips)))
+        if not rows:
+            continue
+        query = embed_queries(model, {m: sources[m] for m in modalities}, [clips.ids[at] for at in rows])
+        rank = ranks(query @ music.T, same_track[rows])
+        found[f"val/{mode}/R@10"] = float(np.mean(rank <= 10))
+        found[f"val/{mode}/MRR"] = float(np.mean(1.0 / rank))
+    return found
+
+
+def _note_validation(model: TrimodalModel, features: Features, val: Clips, progress: Progress, world: World) -> None:
+    """Validate, note the figures, and keep the weights if they are the best so far."""
+    value = (0.0, 0.0)
+    if world.first:
+        found = validate(model, features, val)
+        progress.history += [(progress.step, name, figure) for name, figure in found.items()]
+        value = (found[MONITORED[0]], found[MONITORED[1]])
+    recall, reciprocal = world.told(value)
+    if (recall, reciprocal) > progress.best_value:
+        progress.best_value, progress.best_step, progress.stale = (recall, reciprocal), progress.step, 0
+        progress.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    else:
+        progress.stale += 1
+
+
+# -- speed: figures of the machine, apart from the outputs that repeat -----------------------------
+
+
+class Speed:
+    """Counts steps and the time spent in them."""
+
+    def __init__(self, world: World, batch: int) -> None:
+        self._world, self._batch = world, batch
+        self._since, self._in_steps, self._steps = time.monotonic(), 0.0, 0
+
+    def count(self, seconds: float) -> None:
+        """Note a step."""
+        self._in_steps, self._steps = self._in_steps + seconds, self._steps + 1
+
+    def seconds(self) -> float:
+        """Return the time since the start, validation and checkpoints too."""
+        return time.monotonic() - self._since
+
+    def samples_per_s(self) -> float:
+        """Return the clips per second of steps, over all processes."""
+        return self._steps * self._batch / max(self._in_steps, 1e-9)
+
+    def write(self, path: Path) -> None:
+        """Write the figures as JSON; the memory is that of this process, in MiB."""
+        device = self._world.device
+        if device.type == "cuda":
+            peak, name = torch.cuda.max_memory_allocated(device) / 2**20, torch.cuda.get_device_name(device)
+        else:
+            peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, "cpu"
+        figures = {
+            "samples_per_s": round(self.samples_per_s(), 1),
+            "seconds": round(self.seconds(), 2),
+            "peak_memory_mib": round(peak, 1),
+            "device": name,
+            "processes": self._world.size,
+            "steps": self._steps,
+        }
+        stage.write_json(path, figures)
+
+
+# -- the loop --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run leaves: the model holds the best weights."""
+
+    progress: Progress
+    batch: int
+    stopped_because: str
+    speed: Speed
+
+
+def fit(
+    model: TrimodalModel, features: Features, train: Clips, val: Clips, section: TrainingSection,
+    saved: Checkpoints, world: World,
+) -> Outcome:  # fmt: skip
+    """Train ``model`` in place, resuming from ``saved`` where it holds this very run.
+
+    Raises:
+        ValueError: the loss is no longer a finite number, or a step needs more memory than the GPU has.
+    """
+    batch = _batch_size(section, len(train), world)
+    trainer = Trainer(model, section, world, batch)
+    progress = _resume(trainer, saved, section, world)
+    begin, reason, speed = progress.step, "ran all steps", Speed(world, batch)
+    held, on_gpu = resident(features, train, world.device), world.device.type == "cuda"
+    batches = Batches(features, train, section, batch, world.part(batch), on_gpu, held)
+    for step, parcel in _parcels(batches, range(begin, section.steps), world):
+        if progress.stale >= section.patience:
+            reason = f"val R@10 has not risen for {section.patience} validations"
+            break
+        world.check_launcher()
+        started = time.monotonic()
+        figures = trainer.step(parcel, step)
+        speed.count(time.monotonic() - started)
+        progress.step = step + 1
+        progress.history += [(progress.step, name, value) for name, value in figures.items()]
+        if progress.step % section.validate_every == 0 or progress.step == section.steps:
+            _note_validation(model, features, val, progress, world)
+            if world.first:
+                saved.save(progress, model.state_dict(), trainer.optimiser)
+    model.load_state_dict(progress.best)
+    log.info(
+        "training: %d steps of %d clips in %.1f s (%.0f clips/s), %s; best val R@10 %.3f, MRR %.3f at step %d",
+        progress.step - begin, batch, speed.seconds(), speed.samples_per_s(), reason,
+        *progress.best_value, progress.best_step,
+    )  # fmt: skip
+    return Outcome(progress, batch, reason, speed)
+
+
 def _batch_size(section: TrainingSection, clips: int, world: World) -> int:
     if section.batch <= clips:
         batch = section.batch
@@ -168,13 +273,6 @@ def _batch_size(section: TrainingSection, clips: int, world: World) -> int:
 def _parcels(batches: Batches, steps: range, world: World) -> Iterator[tuple[int, Parcel]]:
     shown = stage.progress(steps, "training", len(steps)) if world.first else steps
     return ahead(batches.parcel, shown)
-
-
-def _optimiser(model: TrimodalModel, section: TrainingSection) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": section.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
 
 
 def _resume(trainer: Trainer, saved: Checkpoints, section: TrainingSection, world: World) -> Progress:
@@ -194,18 +292,3 @@ def _resume(trainer: Trainer, saved: Checkpoints, section: TrainingSection, worl
             )  # fmt: skip
         progress.cuts.append(cut)
     return progress
-
-
-def _judge(model: TrimodalModel, features: Features, val: Clips, progress: Progress, world: World) -> None:
-    """Validate, note the figures, and keep the weights if they are the best so far."""
-    value = (0.0, 0.0)
-    if world.first:
-        found = validate(model, features, val)
-        progress.history += [(progress.step, name, figure) for name, figure in found.items()]
-        value = (found[MONITORED[0]], found[MONITORED[1]])
-    recall, reciprocal = world.told(value)
-    if (recall, reciprocal) > progress.best_value:
-        progress.best_value, progress.best_step, progress.stale = (recall, reciprocal), progress.step, 0
-        progress.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    else:
-        progress.stale += 1

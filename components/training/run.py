@@ -15,14 +15,12 @@ from components.encoder.model import TrimodalModel
 from components.encoder.params import EncoderSection
 from components.encoder.serialise import save_model
 from components.modalities import MODALITIES, Modality
+from components.training.batches import torch_seed
 from components.training.checkpoint import Checkpoints, identity
+from components.training.closed_form import fit_linear_paths, standardise_inputs
 from components.training.data import Clips, Features
-from components.training.draws import torch_seed
-from components.training.linear import fit_linear_paths
-from components.training.loop import Outcome, fit
+from components.training.loop import Outcome, Speed, fit
 from components.training.params import TrainingSection
-from components.training.speed import Speed
-from components.training.statistics import standardise_inputs
 from components.training.world import World
 
 HISTORY = pa.schema(

@@ -8,9 +8,8 @@ import torch
 from pydantic import TypeAdapter
 from torch.nn.functional import normalize
 
-from components.encoder.loss_params import TERMS, LossSection
-from components.encoder.losses import Objective, build_loss
-from components.encoder.pairs import Identities, Pair, Term
+from components.encoder.losses import Identities, Objective, Pair, build_loss
+from components.encoder.params import TERMS, LossSection, Term
 
 INFONCE = {"kind": "infonce", "hard_negatives": 0.0}
 SIGMOID = {"kind": "sigmoid", "initial_bias": -2.0}

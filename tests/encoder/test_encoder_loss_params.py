@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from components.encoder.loss_params import TERMS, LossSection
+from components.encoder.params import TERMS, LossSection
 from components.settings import ParamsError, parse_section
 from tests.encoder.objectives import HARD, SIGMOID, section
 

@@ -12,10 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from components.encoder import streaming, sums
-from components.encoder.loss_params import MaskSection
-from components.encoder.negatives import NONE, Negatives
-from components.encoder.pairs import Identities
+from components.encoder.losses import NONE, Identities, Negatives, log_sum_exps, softplus_sum
+from components.encoder.params import MaskSection
 
 DIMS = 4
 
@@ -64,10 +62,9 @@ def assert_equal(found: Tensor, expected: Tensor, scale: float) -> None:
 @given(problems())
 def test_log_sum_exps_equal_the_stored_matrix(problem: dict[str, Any]) -> None:
     leaves: list[list[Tensor]] = []
-    for how in (sums.log_sum_exps, streaming.log_sum_exps):
+    for rows in (None, problem["block_rows"]):
         query, target, scale, negatives = inputs(**problem)
-        rows = () if how is sums.log_sum_exps else (problem["block_rows"],)
-        found = how(query, target, scale, negatives, *rows)
+        found = log_sum_exps(query, target, scale, negatives, rows)
         # What a loss says about a sum fades where there is none, as softplus's gradient does.
         loss = sum((torch.rand(len(x)) * x.clamp(min=-1e6)).sum() / problem["columns"] for x in found)
         torch.as_tensor(loss).backward()
@@ -80,11 +77,10 @@ def test_log_sum_exps_equal_the_stored_matrix(problem: dict[str, Any]) -> None:
 @given(problems(), st.sampled_from([-10.0, 0.0, 3.0]))
 def test_softplus_sum_equals_the_stored_matrix(problem: dict[str, Any], start: float) -> None:
     leaves: list[list[Tensor]] = []
-    for how in (sums.softplus_sum, streaming.softplus_sum):
+    for rows in (None, problem["block_rows"]):
         query, target, scale, negatives = inputs(**problem)
         bias = torch.tensor(start, requires_grad=True)
-        rows = () if how is sums.softplus_sum else (problem["block_rows"],)
-        found = how(query, target, scale, bias, negatives, *rows)
+        found = softplus_sum(query, target, scale, bias, negatives, rows)
         (found / problem["columns"]).backward()
         leaves.append([found, *(torch.as_tensor(leaf.grad) for leaf in (query, target, scale, bias))])
     for expected, streamed in zip(*leaves, strict=True):
@@ -97,10 +93,10 @@ def test_gradients_are_those_of_finite_differences(scale: float) -> None:
         columns=7, own=2, rows=4, scale=scale, tracks=5, mask=(True, False, None), dtype=torch.float64
     )
     assert torch.autograd.gradcheck(
-        lambda *given: [x[x > NONE / 2] for x in streaming.log_sum_exps(*given, negatives, 3)], leaves
+        lambda *given: [x[x > NONE / 2] for x in log_sum_exps(*given, negatives, 3)], leaves
     )
     bias = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda *given: streaming.softplus_sum(*given, negatives, 3), [*leaves, bias])
+    assert torch.autograd.gradcheck(lambda *given: softplus_sum(*given, negatives, 3), [*leaves, bias])
 
 
 @contextmanager
@@ -123,10 +119,10 @@ def largest_tensor() -> Iterator[list[int]]:
 def test_no_more_of_the_matrix_is_held_than_asked_for(scale: float, mask: tuple[bool, bool, float | None]) -> None:
     query, target, factor, negatives = inputs(columns=300, own=0, rows=300, scale=scale, tracks=200, mask=mask)
     with largest_tensor() as made:
-        row, column = streaming.log_sum_exps(query, target, factor, negatives, 8)
+        row, column = log_sum_exps(query, target, factor, negatives, 8)
         (row.sum() + column.sum()).backward()
-        streaming.softplus_sum(query, target, factor, torch.tensor(0.0), negatives, 8).backward()
+        softplus_sum(query, target, factor, torch.tensor(0.0), negatives, 8).backward()
     assert max(made) == 8 * 300
     with largest_tensor() as made:
-        sums.log_sum_exps(query, target, factor, negatives)
+        log_sum_exps(query, target, factor, negatives)
     assert max(made) == 300 * 300

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from components.encoder.losses import build_loss
-from components.encoder.pairs import Pair
+from components.encoder.losses import Pair, build_loss
 from tests.encoder.objectives import ALL_TERMS, HARD, SIGMOID, identities, pair, section
 
 # Cosines 1, 0 / 0.6, 0.8.

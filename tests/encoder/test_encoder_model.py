@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from components.encoder.losses import Identities
 from components.encoder.model import TrimodalModel
-from components.encoder.pairs import TERMS, Identities
-from components.encoder.params import EncoderSection
+from components.encoder.params import TERMS, EncoderSection
 from components.modalities import MODALITIES, MUSIC, TEXT, VIDEO
 from components.settings import ParamsError, parse_section
 

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from components import tables
+from components.encoder.losses import Identities
 from components.encoder.model import TrimodalModel
-from components.encoder.pairs import Identities
 from components.encoder.params import EncoderSection
 from components.modalities import MODALITIES
-from components.training.batches import Batches, on_device
+from components.training.batches import Batches, on_device, resident
 from components.training.gradients import Step, cached, whole
 from components.training.params import TrainingSection
-from components.training.resident import resident
 from tests.encoder.objectives import ALL_TERMS, EVERYTHING_MASKED, HARD, INFONCE, SIGMOID
 from tests.encoder.objectives import section as loss_section
 from tests.training.corpus_look_alike import PARAMS, open_features

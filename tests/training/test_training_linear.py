@@ -12,8 +12,8 @@ from components.encoder.params import EncoderSection
 from components.modalities import TEXT, VIDEO
 from components.store import FeatureStore
 from components.training.checkpoint import Checkpoints
+from components.training.closed_form import STRENGTHS, fit_linear_paths, fit_strongest
 from components.training.data import Features
-from components.training.linear import STRENGTHS, fit_linear_paths, fit_strongest
 from components.training.params import TrainingSection
 from components.training.run import Trained, train
 from tests.training.corpus_look_alike import PARAMS, write_corpus

@@ -9,18 +9,25 @@ import torch
 
 from components.encoder.model import TrimodalModel
 from components.encoder.params import EncoderSection
-from components.encoder.standardise import Standardise
+from components.encoder.towers import Standardise
 from components.modalities import MODALITIES, MUSIC, TEXT
 from components.settings import ParamsError, parse_section
 from components.store import FeatureStore
-from components.training import resident
-from components.training.batches import Batches, blend, drop_modalities, drop_segments, on_device
+from components.training import batches
+from components.training.batches import (
+    Batches,
+    ahead,
+    batch_rows,
+    blend,
+    draws,
+    drop_modalities,
+    drop_segments,
+    on_device,
+)
+from components.training.closed_form import standardise_inputs
 from components.training.data import Features
-from components.training.draws import batch_rows, draws
 from components.training.loop import learning_rate
 from components.training.params import TrainingSection
-from components.training.prefetch import ahead
-from components.training.statistics import standardise_inputs
 from tests.training.corpus_look_alike import PARAMS, write_corpus
 
 
@@ -144,10 +151,10 @@ def test_parts_of_a_batch_make_up_the_whole_to_the_last_bit(
 def test_features_held_on_the_device_give_the_same_batch(
     features: tuple[Features, list[dict[str, Any]]], part: slice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resident, "CHUNK", 10)  # more than one part
+    monkeypatch.setattr(batches, "CHUNK", 10)  # more than one part
     stores, manifest = features
     clips, cpu = stores.clips(manifest, "train", 2), torch.device("cpu")
-    held = resident.gathered(stores, clips, cpu)
+    held = batches.gathered(stores, clips, cpu)
     for step in range(3):
         ways = [Batches(stores, clips, section(mixup=1.0, human_text=0.5), 12, part, held=h) for h in (None, held)]
         (expected, same), (found, too) = (on_device(way.parcel(step), cpu) for way in ways)

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 
 from components.encoder.params import EncoderSection
-from components.training import launch, loop
+from components.training import loop, world
 from components.training.checkpoint import FILE, Checkpoints
+from components.training.loop import MONITORED
 from components.training.params import TrainingSection
 from components.training.run import Trained, train
-from components.training.validation import MONITORED
 from tests.training.corpus_look_alike import PARAMS, open_features, write_corpus
 from tests.training.stage import start, wait_for_a_checkpoint
 
@@ -168,17 +168,17 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on(
 
 
 def test_what_a_worker_says_is_said_once() -> None:
-    said = launch.said(1, 1, {"message": "ValueError: training diverged at step 3: loss nan"}, 0)
+    said = world.said(1, 1, {"message": "ValueError: training diverged at step 3: loss nan"}, 0)
     assert said == "training diverged at step 3: loss nan"
-    said = launch.said(1, -9, "Signal 9 (SIGKILL) received by PID 12", 2)
+    said = world.said(1, -9, "Signal 9 (SIGKILL) received by PID 12", 2)
     assert said.startswith("training process 1 was ended by SIGKILL, training.restarts 2 used up; run again")
-    assert "failed with exit code 1 (see above)" in launch.said(0, 1, "<NONE>", 0)
+    assert "failed with exit code 1 (see above)" in world.said(0, 1, "<NONE>", 0)
 
 
 def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match=r"training\.processes 4, but this machine has 1 GPU"):
-        launch.start_workers(TrainingSection.model_validate(PARAMS["training"] | {"processes": 4}))
+        world.start_workers(TrainingSection.model_validate(PARAMS["training"] | {"processes": 4}))
 
 
 def test_clips_without_features_are_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,13 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from components.encoder.losses import Identities
 from components.encoder.model import TrimodalModel
-from components.encoder.pairs import Identities
 from components.encoder.params import EncoderSection
 from components.modalities import MODALITIES
 from components.stage import write_json
-from components.training.gradients import Step, cached, whole
-from components.training.memory import advice, largest_that_fits
+from components.training.gradients import Step, advice, cached, largest_that_fits, whole
 from components.training.params import TrainingSection
 from components.training.run import Trained, train
 from components.training.world import World

@@ -1,28 +1,79 @@
-"""The model's linear paths, fitted in closed form on the train clips before the first step.
+"""What is fitted in closed form on the train clips, before the first step: input statistics and linear paths.
 
-Shapes: N clips, D feature dims.
+Shapes: N clips, S segments, D feature dims.
 """
 
 import logging
+from collections.abc import Iterable
 from itertools import product
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from components.encoder.cca import CCA, Rows, fit_axes, shared, solve
 from components.encoder.embed import Gathers
 from components.encoder.linear import LinearPaths
-from components.encoder.model import Arrays
+from components.encoder.model import Arrays, TrimodalModel
 from components.encoder.ranking import ranks
-from components.modalities import TEXT, VIDEO, Modality
-from components.training.data import Clips, Features
+from components.encoder.towers import Tower
+from components.modalities import MODALITIES, TEXT, VIDEO, Modality
+from components.training.data import CHUNK, Clips, Features
 from components.training.params import TrainingSection
+
+log = logging.getLogger(__name__)
+
+# -- mean and spread of every input feature --------------------------------------------------------
+
+
+def standardise_inputs(model: TrimodalModel, features: Features, clips: Clips, human_text: bool) -> None:
+    """Set every tower's input statistics from the clips and the texts that training will show."""
+    for modality in MODALITIES:
+        tower = model.towers[modality]
+        assert isinstance(tower, Tower)
+        moments = _moments(_arrays(modality, features, clips, human_text))
+        if moments is not None:
+            tower.standardise.set(*moments)
+
+
+def _arrays(modality: Modality, features: Features, clips: Clips, human_text: bool) -> Iterable[Tensor]:
+    """Yield the valid segments (rows, D) of the clips; those with NaN or infinity are not counted."""
+    stores = [features.store(modality)]
+    if modality == TEXT and human_text:
+        stores.append(features.annotations)
+    for store in stores:
+        ids = [clip for clip in clips.ids if clip in store]
+        for start in range(0, len(ids), CHUNK):
+            values, mask = store.take(store.rows_of(ids[start : start + CHUNK]))
+            rows = torch.from_numpy(values[mask]).double()
+            yield rows[rows.isfinite().all(dim=1)]
+
+
+def _moments(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Return mean and standard deviation (D,) over rows; None when there is none.
+
+    Sums are kept in float64 around the first chunk's mean, so a large offset costs no digits.
+    """
+    count, shift, first, second = 0, None, torch.tensor(0.0), torch.tensor(0.0)
+    for rows in chunks:
+        if not len(rows):
+            continue
+        shift = rows.mean(dim=0) if shift is None else shift
+        centred = rows - shift
+        count, first, second = count + len(rows), first + centred.sum(dim=0), second + centred.square().sum(dim=0)
+    if shift is None or count == 0:
+        return None
+    mean = first / count
+    std = (second / count - mean.square()).clamp(min=0).sqrt()
+    return (shift + mean).float(), std.float()
+
+
+# -- linear paths ----------------------------------------------------------------------------------
 
 # Ridges of the query side and of music, in variances of one standardised feature; power of the correlations.
 STRENGTHS: Final = tuple(product((0.3, 1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 1.0, 10.0), (1.0, 2.0)))
-
-log = logging.getLogger(__name__)
 
 
 def fit_linear_paths(
