@@ -1,25 +1,21 @@
 """What each kind of row fits; every fit ends in a scorer, so all are measured by the same code."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
-from components.encoder.embed import Gathers
-from components.encoder.model import Arrays
 from components.encoder.params import EncoderSection
 from components.encoder.serialise import load_model
 from components.evaluation.baselines.cca_scorer import fit_cca_scorer
 from components.evaluation.baselines.chance import ChanceScorer
-from components.evaluation.baselines.examples import Examples
+from components.evaluation.baselines.examples import Examples, split_examples
 from components.evaluation.baselines.late_fusion import fit_late_fusion
 from components.evaluation.baselines.popularity import fit_popularity
 from components.evaluation.scorer import ModelScorer, Scorer
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
-from components.training.data import Features, Texts
+from components.store import FeatureStore
+from components.training.data import Features
 from components.training.params import TrainingSection
 from components.training.run import train
 
@@ -39,33 +35,6 @@ class Inputs:
     manifest: list[dict[str, Any]]
     features: Features
     folder: Path
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """Captions for some clips, human descriptions for the others; which is which depends on the clip and the seed.
-
-    Attributes:
-        written: captions.
-        told: descriptions, or captions where there is none.
-        share: of clips that show their description, 0 to 1.
-        seed: of the choice.
-    """
-
-    written: Texts
-    told: Texts
-    share: float
-    seed: int
-
-    def gather(self, clip_ids: Sequence[str]) -> Arrays:
-        """Return (B, S, D) features and the (B, S) mask."""
-        (written, read), (told, heard) = self.written.gather(clip_ids), self.told.gather(clip_ids)
-        human = np.array([_uniform(self.seed, clip) < self.share for clip in clip_ids])
-        return np.where(human[:, None, None], told, written), np.where(human[:, None], heard, read)
-
-
-def _uniform(seed: int, clip_id: str) -> float:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{clip_id}".encode()).digest()[:8], "big") / 2.0**64
 
 
 def fit(
@@ -89,7 +58,7 @@ def fit(
             return fused, {"weight_of_text": fused.weight}
         case "cca":
             cca = fit_cca_scorer(_examples(inputs, "train", training), _examples(inputs, "val", training), spread=False)
-            return cca, {"settings": {mode: vars(fitted.setting) for mode, fitted in cca.modes.items()}}
+            return cca, {"settings": cca.settings}
         case "popularity":
             return fit_popularity(_examples(inputs, "train", training)), {}
         case "chance":
@@ -105,12 +74,11 @@ def _trimodal(inputs: Inputs, encoder: EncoderSection, training: TrainingSection
     return ModelScorer(trained.model.eval()), facts
 
 
-def _examples(inputs: Inputs, split: str, training: TrainingSection) -> Examples:
-    least = training.least_train_clips if split == "train" else training.least_val_clips
-    clips = inputs.features.clips(inputs.manifest, split, least)
-    captions, annotations = inputs.features.captions, inputs.features.annotations
-    written, told = Texts(captions, captions, clips.ids), Texts(captions, annotations, clips.ids)
-    # Judged on human words; in training, of the share of clips that the trimodal model would see them of.
-    text: Gathers = told if split == "val" else Mixed(written, told, training.human_text, training.seed)
-    sources: dict[Modality, Gathers] = {VIDEO: inputs.features.video, MUSIC: inputs.features.music, TEXT: text}
-    return Examples(sources, clips.ids, clips.tracks)
+def _examples(inputs: Inputs, split: Literal["train", "val"], training: TrainingSection) -> Examples:
+    features = inputs.features
+    stores: dict[Modality, FeatureStore] = {VIDEO: features.video, MUSIC: features.music, TEXT: features.captions}
+    # Settings are chosen on human words; fits see them for the share of clips that the trimodal model would.
+    least, described = {
+        "train": (training.least_train_clips, training.human_text), "val": (training.least_val_clips, 1.0),
+    }[split]  # fmt: skip
+    return split_examples(inputs.manifest, split, stores, features.annotations, least, described, training.seed)

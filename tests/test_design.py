@@ -280,6 +280,19 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     assert circles == []
 
 
+def test_production_imports_nothing_of_the_study() -> None:
+    importers = {
+        str(path.relative_to(ROOT))
+        for path in python_files("components", "flows", "service", "infra")
+        if any(name.split(".")[0] == "research" for name in imported(path))
+    }
+    assert importers == {"flows/commands/compute.py"}, "only the command that runs the study, when it is asked for"
+    at_its_top = ast.parse((ROOT / "flows/commands/compute.py").read_text()).body
+    assert not any(
+        "research" in ast.unparse(node) for node in at_its_top if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+
+
 def test_few_files_lie_on_top_of_flows() -> None:
     assert len(list((ROOT / "flows").glob("*.py"))) <= 8
 

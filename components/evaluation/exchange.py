@@ -1,5 +1,6 @@
-"""Queries with other words: the text of another track (counterfactual), or the caption for the annotation."""
+"""Texts that no single store holds: that of another track (counterfactual), or one of two stores for each clip."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,16 +40,30 @@ class Exchanged:
         return self._source.gather([self._donor[clip] for clip in clip_ids])
 
 
-class Instead:
-    """A text source that gives one store's text where it has one, and another's where not."""
+class EitherText:
+    """A text source over two stores: a clip's text in the first, else that in the second, else none.
 
-    def __init__(self, first: FeatureStore, otherwise: FeatureStore) -> None:
-        self._first, self._otherwise = first, otherwise
+    With a share below 1 the first store serves that share of its clips alone; which ones follows from seed and clip
+    id, so it is the same in any order and among any other clips.
+    """
+
+    def __init__(self, first: FeatureStore, second: FeatureStore, share: float = 1.0, seed: int = 0) -> None:
+        self._first, self._second, self._share, self._seed = first, second, share, seed
 
     def gather(self, clip_ids: Sequence[str]) -> Arrays:
-        """Return (B, S, D) features and their mask (B, S)."""
-        values, mask = self._otherwise.gather(clip_ids)
-        own = np.array([clip in self._first for clip in clip_ids])
-        if own.any():
-            values[own], mask[own] = self._first.gather([clip for clip in clip_ids if clip in self._first])
+        """Return (B, S, D) features and their mask (B, S); the mask of a clip without a text is empty."""
+        spec = self._second.spec
+        values = np.zeros((len(clip_ids), spec["max_segments"], spec["dims"]), np.float32)
+        mask = np.zeros(values.shape[:2], np.bool_)
+        first = np.array([clip in self._first and self._drawn(clip) for clip in clip_ids], np.bool_)
+        second = np.array([clip in self._second for clip in clip_ids], np.bool_) & ~first
+        for store, served in ((self._first, first), (self._second, second)):
+            if served.any():
+                values[served], mask[served] = store.gather(
+                    [clip for clip, own in zip(clip_ids, served, strict=True) if own]
+                )
         return values, mask
+
+    def _drawn(self, clip_id: str) -> bool:
+        drawn = hashlib.sha256(f"{self._seed}:{clip_id}".encode()).digest()[:8]
+        return int.from_bytes(drawn, "big") / 2.0**64 < self._share

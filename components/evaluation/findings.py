@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from components.encoder.embed import Gathers
 from components.evaluation.counterfactual import guided, rank_counterfactual
-from components.evaluation.exchange import Instead, donors
+from components.evaluation.exchange import EitherText, donors
 from components.evaluation.occurrence import occurrences
 from components.evaluation.oracle import Truth, counterfactual_ranks, oracle_ranks
 from components.evaluation.params import EvaluationSection
@@ -121,7 +121,7 @@ def _captioned(scorer: Scorer, part: Pool, same: NDArray[np.bool_]) -> list[Rank
     if part.captions is None:
         return []
     own = np.array([clip in part.captions for clip in part.ids])
-    words: Mapping[Modality, Gathers] = {TEXT: Instead(part.captions, part.stores[TEXT])}
+    words: Mapping[Modality, Gathers] = {TEXT: EitherText(part.captions, part.stores[TEXT])}
     sources = {**part.stores, **words}
     return [
         rank_one("track", DIRECTIONS[0], name, part, checked(scorer.scores(sources, part.ids, mode), part.ids, name), same)

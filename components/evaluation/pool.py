@@ -75,8 +75,8 @@ def choose_pool(
     Raises:
         ValueError: fewer than ``section.least_test_clips`` are left.
     """
-    rows = sorted((row for row in manifest if row["split"] == "test"), key=lambda row: row["clip_id"])
-    whole = [row for row in rows if row["clip_id"] in stores[VIDEO] and row["clip_id"] in stores[MUSIC]]
+    rows = rows_of_split(manifest, "test")
+    whole = with_video_and_music(rows, stores)
     lacking = ", ".join(f"{m} {sum(row['clip_id'] not in stores[m] for row in rows)}" for m in (VIDEO, MUSIC))
     if len(whole) < len(rows):
         log.info(
@@ -104,6 +104,18 @@ def choose_pool(
         features[TEXT] = annotations if source == "annotation" else stores[TEXT]
     comparable = source == "annotation" and stores[TEXT].digest == annotations.digest
     return Pool(kept, source, features, stores[TEXT] if comparable else None, number[number >= 0])
+
+
+def rows_of_split(manifest: Sequence[dict[str, Any]], split: str) -> list[dict[str, Any]]:
+    """Return the manifest's rows of a split, by clip id."""
+    return sorted((row for row in manifest if row["split"] == split), key=lambda row: str(row["clip_id"]))
+
+
+def with_video_and_music(
+    rows: Sequence[dict[str, Any]], stores: Mapping[Modality, FeatureStore]
+) -> list[dict[str, Any]]:
+    """Return the rows whose clips have both features, in their order."""
+    return [row for row in rows if row["clip_id"] in stores[VIDEO] and row["clip_id"] in stores[MUSIC]]
 
 
 def _draw(clips: int, section: EvaluationSection) -> NDArray[np.int64]:

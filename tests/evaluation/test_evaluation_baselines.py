@@ -1,7 +1,8 @@
 """Baselines on planted data and hand-computed cases, measured by the evaluation's own code."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from components.encoder.cca import fit_axes, fit_cca
 from components.encoder.ranking import ranks
 from components.evaluation.baselines.cca_scorer import GRID, Setting, fit_best, fit_cca_scorer, fit_settings
 from components.evaluation.baselines.chance import ChanceScorer
-from components.evaluation.baselines.examples import Examples, log_rank, pooled
+from components.evaluation.baselines.examples import Examples, TooFewClips, log_rank, pooled, split_examples
 from components.evaluation.baselines.late_fusion import LateFusion, fit_late_fusion, mix
 from components.evaluation.baselines.popularity import fit_popularity
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
+from components.store import FeatureStore
+from tests.training.corpus_look_alike import open_features, write_corpus
 
 Array = NDArray[Any]
 
@@ -63,6 +66,41 @@ def test_pooling_takes_valid_segments_only() -> None:
     np.testing.assert_allclose(
         pooled(source, ["a", "b"], spread=True), [[2, 4, 1, 0], [6, 6, np.sqrt(2), 0]], rtol=1e-6
     )
+
+
+# -- the clips of a split --------------------------------------------------------------------------
+
+
+def test_the_clips_of_a_split_and_whose_words_they_show(tmp_path: Path) -> None:
+    # 48 train clips, the first 38 described; 12 val clips, all described. Captions differ from descriptions by 0.05.
+    manifest = write_corpus(tmp_path, without={"music": {5}, "text": {6, 40}})
+    features = open_features(tmp_path)
+    stores: dict[Modality, FeatureStore] = {VIDEO: features.video, MUSIC: features.music, TEXT: features.captions}
+
+    def examples(split: Literal["train", "val"], least: int, described: float) -> Examples:
+        return split_examples(manifest, split, stores, features.annotations, least, described, 0)
+
+    train = examples("train", 47, 0.0)
+    assert train.ids == [row["clip_id"] for row in manifest[:48] if row["clip_id"] != "clip-0005"]
+    np.testing.assert_array_equal(train.positives(np.arange(47)), np.eye(47, dtype=np.bool_))
+    captions = [clip for clip in train.ids if clip not in ("clip-0006", "clip-0040")]
+    np.testing.assert_array_equal(train.sources[TEXT].gather(captions)[0], features.captions.gather(captions)[0])
+    assert train.sources[TEXT].gather(["clip-0006", "clip-0040"])[1].tolist() == [[False], [False]]
+    val = examples("val", 2, 1.0)
+    np.testing.assert_array_equal(val.sources[TEXT].gather(val.ids)[0], features.annotations.gather(val.ids)[0])
+    told = examples("train", 2, 1.0).seen("text")
+    assert [train.ids[at] for at in np.setdiff1d(np.arange(47), told)] == ["clip-0040"], "not described, no caption"
+
+    with pytest.raises(TooFewClips, match="47 train clips have video and music, a baseline needs 48"):
+        examples("train", 48, 0.0)
+    for row in manifest:
+        row["track_id"] = "one"
+    with pytest.raises(TooFewClips, match=r"all 12 val clips .* are of one track"):
+        examples("val", 2, 1.0)
+    stores[TEXT] = features.music
+    with pytest.raises(ValueError, match="different text extractors") as error:
+        examples("val", 2, 1.0)
+    assert not isinstance(error.value, TooFewClips)
 
 
 # -- CCA -------------------------------------------------------------------------------------------
@@ -176,7 +214,7 @@ def test_clips_without_a_text_are_left_out_of_the_modes_with_text() -> None:
     np.testing.assert_array_equal(mine.scores(val.sources, val.ids, "text"), same.scores(val.sources, val.ids, "text"))
     mute = world(20, 1, silent=20 - 1)
     assert set(fit_cca_scorer(train, mute, False).modes) == {"video"}
-    with pytest.raises(ValueError, match="no query mode has two of each"):
+    with pytest.raises(TooFewClips, match="no query mode has two of each"):
         fit_cca_scorer(train, Examples(val.sources, val.ids[:1], val.tracks[:1]), False)
 
 
@@ -238,5 +276,5 @@ def test_late_fusion_takes_its_weight_from_validation_and_beats_its_parts() -> N
     blind = fit_late_fusion(ChanceScorer(1), cca, val)
     assert blind.weight > 0.8
     assert isinstance(blind, LateFusion)
-    with pytest.raises(ValueError, match="1 of 20 val clips"):
+    with pytest.raises(TooFewClips, match="1 of 20 val clips"):
         fit_late_fusion(cca, cca, world(20, 1, silent=19))

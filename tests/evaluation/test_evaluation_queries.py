@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from components.encoder.embed import MODES
 from components.evaluation.counterfactual import guided
-from components.evaluation.exchange import Exchanged, Instead, donors
+from components.evaluation.exchange import EitherText, Exchanged, donors
 from components.evaluation.oracle import counterfactual_ranks
 from components.evaluation.pool import Pool
 from components.evaluation.run import measure
@@ -119,10 +119,26 @@ def test_views_of_a_text_source(pool: Pool, tmp_path: Path) -> None:
     update_store(
         tmp_path / "c", text.spec, [(ids[1], "1")], lambda wanted: ((clip, np.full((1, 8), 0.5)) for clip in wanted), 8
     )
-    both = Instead(FeatureStore.open(tmp_path / "c"), text)
-    values, mask = both.gather(ids[:2])
+    captions = FeatureStore.open(tmp_path / "c")
+    values, mask = EitherText(captions, text).gather(ids[:2])
     assert values[:, 0].tolist() == [[1.0, *[0.0] * 7], [0.5] * 8]
     assert mask.all()
+    values, mask = EitherText(text, captions).gather([ids[1], "elsewhere"])
+    assert values[:, 0].tolist() == [[0.0, 1.0, *[0.0] * 6], [0.0] * 8]
+    assert mask.tolist() == [[True], [False]]  # a clip that neither has is without a text
+
+
+def test_a_share_of_clips_is_told_by_the_first_text_whatever_else_is_asked_for(pool: Pool, tmp_path: Path) -> None:
+    text, ids = pool.stores["text"], pool.ids
+    update_store(tmp_path / "c", text.spec, [(clip, "1") for clip in ids],
+                 lambda wanted: ((clip, np.full((1, 8), 0.5)) for clip in wanted), 64)  # fmt: skip
+    half = EitherText(FeatureStore.open(tmp_path / "c"), text, 0.5, 3)
+    first = half.gather(ids)[0][:, 0, 0] == 0.5
+    assert 20 <= first.sum() <= 44  # of 64
+    np.testing.assert_array_equal(half.gather(ids[::-1][:9])[0][:, 0, 0] == 0.5, first[::-1][:9])
+    assert (half.gather(ids)[0] != EitherText(FeatureStore.open(tmp_path / "c"), text, 0.5, 4).gather(ids)[0]).any()
+    more = EitherText(FeatureStore.open(tmp_path / "c"), text, 0.8, 3).gather(ids)[0][:, 0, 0] == 0.5
+    assert (more | ~first).all()  # who was among the half is among the larger share
 
 
 def test_captions_are_measured_beside_annotations(pool: Pool, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from components.evaluation.report import RANKS
 from research import gpu
 from research.corpus import Corpus
 from research.figures import draw
-from research.jobs import plan_jobs
+from research.jobs import name_of_music_videos, plan_jobs
 from research.page import write_page
 from research.results import difference, read_measured, read_queries
 from research.settings import FILE, StudySettings, merged, read_settings
@@ -233,3 +233,14 @@ def test_a_wrong_study_file_is_one_clear_line(tmp_path: Path, change: dict[str, 
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert FILE.is_file()
+
+
+def test_the_result_on_music_videos_is_named_by_the_code_that_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "research").mkdir()
+    code = tmp_path / "research/music_video_cca.py"
+    (tmp_path / "features").mkdir()
+    names = []
+    for text in ("a = 1", "a = 2", "a = 1"):
+        code.write_text(text)
+        names.append(name_of_music_videos(tmp_path, tmp_path / "features"))
+    assert names[0] == names[2] != names[1]

@@ -1,7 +1,7 @@
 """CCA as a scorer: one fit per query mode on pooled features, its strength chosen on validation clips."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Final
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from components.encoder.cca import CCA, Rows, fit_axes, shared, solve
 from components.encoder.embed import MODES, Gathers
-from components.evaluation.baselines.examples import Examples, log_rank, pooled
+from components.evaluation.baselines.examples import Examples, TooFewClips, log_rank, pooled
 from components.modalities import MUSIC, Modality
 
 
@@ -61,12 +61,17 @@ class CCAScorer:
         """Return the cosines (N, N) along the canonical directions."""
         return self.modes[mode].scores(*_sides(sources, ids, mode, self.spread))
 
+    @property
+    def settings(self) -> dict[str, dict[str, float]]:
+        """Return the chosen setting of each mode."""
+        return {mode: asdict(fitted.setting) for mode, fitted in self.modes.items()}
+
 
 def fit_cca_scorer(train: Examples, val: Examples, spread: bool, grid: Sequence[Setting] = GRID) -> CCAScorer:
     """Fit every mode that ``train`` and ``val`` have features for, each with the setting best on ``val``.
 
     Raises:
-        ValueError: no mode has two training clips and two validation clips.
+        TooFewClips: no mode has two training clips and two validation clips.
     """
     modes = {}
     for mode, modalities in MODES.items():
@@ -77,7 +82,7 @@ def fit_cca_scorer(train: Examples, val: Examples, spread: bool, grid: Sequence[
                 known = _sides(val.sources, [val.ids[at] for at in judge_on], mode, spread)
                 modes[mode] = fit_best(query, music, *known, val.positives(judge_on), grid)
     if not modes:
-        raise ValueError(
+        raise TooFewClips(
             f"CCA: {len(train.ids)} train and {len(val.ids)} val clips; no query mode has two of each with features"
         )
     return CCAScorer(modes, spread)

@@ -2,13 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.encoder.embed import MODES, Gathers
 from components.encoder.ranking import ranks
-from components.modalities import MUSIC, Modality
+from components.evaluation.exchange import EitherText
+from components.evaluation.pool import rows_of_split, with_video_and_music
+from components.modalities import MUSIC, TEXT, VIDEO, Modality
+from components.store import FeatureStore
+
+
+class TooFewClips(ValueError):
+    """There are too few clips to fit a baseline on, or to choose its setting by."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,46 @@ class Examples:
         tracks = self.tracks[rows]
         same: NDArray[np.bool_] = tracks[:, None] == tracks[None, :]
         return same
+
+
+def split_examples(
+    manifest: Sequence[dict[str, Any]],
+    split: Literal["train", "val"],
+    stores: Mapping[Modality, FeatureStore],
+    annotations: FeatureStore,
+    least: int,
+    described: float,
+    seed: int,
+) -> Examples:
+    """Return the clips of a split that have video and music.
+
+    Args:
+        manifest: every clip.
+        split: whose clips.
+        stores: video, music, and the captions as text.
+        annotations: text features of human descriptions.
+        least: fewest clips that are worth a fit.
+        described: share of the described clips that show their description and not their caption, 0 to 1.
+        seed: of which these are.
+
+    Raises:
+        TooFewClips: fewer than ``least``, or all of one track: none can be told from another.
+        ValueError: captions and descriptions come from different text extractors.
+    """
+    if stores[TEXT].digest != annotations.digest:
+        raise ValueError(
+            f"{stores[TEXT].folder} and {annotations.folder} come from different text extractors; "
+            "run features again for both"
+        )
+    rows = with_video_and_music(rows_of_split(manifest, split), stores)
+    if len(rows) < least:
+        raise TooFewClips(f"{len(rows)} {split} clips have video and music, a baseline needs {least}; add media")
+    tracks = np.unique([row["track_id"] for row in rows], return_inverse=True)[1].astype(np.int64)
+    if not tracks.any():
+        raise TooFewClips(f"all {len(rows)} {split} clips with video and music are of one track; add other tracks")
+    text = EitherText(annotations, stores[TEXT], described, seed)
+    sources: dict[Modality, Gathers] = {VIDEO: stores[VIDEO], MUSIC: stores[MUSIC], TEXT: text}
+    return Examples(sources, [row["clip_id"] for row in rows], tracks)
 
 
 def pooled(source: Gathers, ids: Sequence[str], spread: bool) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.encoder.embed import Gathers
-from components.evaluation.baselines.examples import Examples, log_rank
+from components.evaluation.baselines.examples import Examples, TooFewClips, log_rank
 from components.evaluation.scorer import Scorer
 from components.modalities import Modality
 
@@ -42,11 +42,11 @@ def fit_late_fusion(by_video: Scorer, by_text: Scorer, val: Examples, weights: S
     """Take the weight of least mean log rank on validation clips that have video and text; ties: the first.
 
     Raises:
-        ValueError: fewer than two such clips.
+        TooFewClips: fewer than two such clips.
     """
     rows = val.seen("video+text")
     if len(rows) < 2:
-        raise ValueError(f"late fusion: {len(rows)} of {len(val.ids)} val clips have video and text; two are needed")
+        raise TooFewClips(f"late fusion: {len(rows)} of {len(val.ids)} val clips have video and text; two are needed")
     ids, positives = [val.ids[at] for at in rows], val.positives(rows)
     seen, read = by_video.scores(val.sources, ids, "video"), by_text.scores(val.sources, ids, "text")
     found = [log_rank(mix(seen, read, weight), positives) for weight in weights]
