@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help retrain test test-gpu test-stack acceptance lint format ui stack stack-down bench clean
+.PHONY: help retrain test test-gpu test-stack acceptance lint format docs ui stack stack-down bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,14 @@ lint: $(READY)  ## ruff and mypy (strict on components/ and flows/)
 format: $(READY)  ## let ruff mend and format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+$(VENV)/.docs: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs  ## the documentation as a site in .needledrop/site; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "to read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory .needledrop/site 8000"
 
 ui: $(READY)  ## MLflow and Prefect pages of this workspace, on loopback, until Ctrl-C
 	@$(BIN)/python -m infra.local
