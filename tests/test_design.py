@@ -16,8 +16,8 @@ from components.settings import Section
 
 ROOT = Path(__file__).parent.parent
 SHARED = {
-    "settings", "stage", "tables", "store", "increments", "containers", "device", "hub", "media", "modalities", "sound_graph",
-    "taxonomy",
+    "settings", "stage", "tables", "store", "increments", "containers", "device", "hub", "media", "modalities", "pages",
+    "plot_style", "sound_graph", "taxonomy",
 }  # fmt: skip
 USES_MODEL = {"training", "evaluation", "indexing"}
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -209,9 +209,11 @@ def test_components_import_only_themselves_the_shared_modules_and_the_model() ->
 
 def test_shared_modules_import_only_shared_modules() -> None:
     for name in SHARED:
-        for module in imported(ROOT / "components" / f"{name}.py"):
-            if module.startswith("components."):
-                assert module.split(".")[1] in SHARED, f"{name}.py imports {module}"
+        base = ROOT / "components" / name
+        for path in base.glob("*.py") if base.is_dir() else [base.with_suffix(".py")]:
+            for module in imported(path):
+                if module.startswith("components."):
+                    assert module.split(".")[1] in SHARED, f"{path} imports {module}"
 
 
 # -- flows: topics in an order, no circle anywhere -----------------------------------------------

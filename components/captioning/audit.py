@@ -2,16 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Any, Final
 
-from components.captioning.captioner import NO_TAGS, OK, QUARANTINED, Tagged
+from components.captioning.captioner import NO_TAGS, OK, QUARANTINED
 from components.captioning.collection import describe_collection
-from components.captioning.page import audit_page, sample
+from components.captioning.page import AuditRow, audit_page, sample
 from components.captioning.params import QualityParams
-from components.captioning.quality import Judgement
 from components.captioning.suite import check_captions
 from components.stage import atomic_folder, write_json
 from components.taxonomy import Taxonomy
@@ -21,28 +19,6 @@ SUITE: Final = "suite.json"
 PAGE: Final = "audit.html"
 
 _CONFIDENCE: Final = 0.95
-
-
-@dataclass(frozen=True)
-class AuditRow:
-    """One caption and how it came about."""
-
-    clip: Tagged
-    """The clip with the tags that the caption was to tell."""
-    text: str
-    """The caption; of a quarantined clip, the last answer, which is not published."""
-    verdict: str
-    """ok, fallback, no_tags or quarantined."""
-    attempts: int
-    """Tries of the model."""
-    judgement: Judgement
-    """Of ``text``."""
-    exemplars: tuple[str, ...] = ()
-    """Descriptions shown in the last prompt."""
-    prompt: str = ""
-    """The last prompt; empty where no model was asked."""
-    raw: str = ""
-    """What the model wrote after it."""
 
 
 def write_quality(

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from components import tables
-from components.captioning.audit import AuditRow, write_quality
+from components.captioning.audit import write_quality
 from components.captioning.captioner import QUARANTINED
 from components.captioning.completion import STOP
 from components.captioning.inputs import Inputs, journal_of
+from components.captioning.page import AuditRow
 from components.captioning.params import CaptioningParams, Data2TextParams, TagsParams
 from components.captioning.progress import Captioned
 from components.captioning.prompt import answer, asked

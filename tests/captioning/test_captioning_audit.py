@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from components.captioning.audit import AuditRow, summarise, wilson, write_quality
+from components.captioning.audit import summarise, wilson, write_quality
 from components.captioning.captioner import Tagged
-from components.captioning.page import SAMPLED, audit_page, sample
+from components.captioning.page import SAMPLED, AuditRow, audit_page, sample
 from components.captioning.params import QualityParams
 from components.captioning.quality import Judgement, judge
 from components.taxonomy import read_taxonomy

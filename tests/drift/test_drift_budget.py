@@ -25,7 +25,7 @@ LIMITS = Retrains(per_week=2, apart_h=24)
 
 def ask(workspace: Workspace, key: str, hours: float, run: str | None = "flow-run") -> budget.Claim:
     now = NOW + timedelta(hours=hours)
-    with transaction(Environment(), workspace) as connection:
+    with transaction(Platform(workspace, Environment())) as connection:
         claimed = budget.claim(connection, key, 1, LIMITS, now)
         if claimed.start and run:
             budget.settle(connection, key, run)
@@ -98,6 +98,6 @@ def test_a_message_goes_out_once_and_failures_stay_quiet(
     assert texts == ["drift", "second", "third"]
     assert "answered 404" in caplog.text
     gone = Environment(webhook_url=SecretStr("http://127.0.0.1:9/services/s3cret"))
-    assert not notify.send(gone, workspace, "fourth", "drift/4")
-    assert not notify.send(Environment(webhook_url=SecretStr("s3cret")), workspace, "fifth", "drift/5")
+    assert not notify.send(Platform(workspace, gone), "fourth", "drift/4")
+    assert not notify.send(Platform(workspace, Environment(webhook_url=SecretStr("s3cret"))), "fifth", "drift/5")
     assert "s3cret" not in caplog.text
