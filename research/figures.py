@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from components.evaluation.plots.style import COLOURS, INK, LABELS, QUIET, figure
+from components.plot_style import COLOURS, INK, LABELS, QUIET, figure
 from research.tables import Study
 
 MODES = ("video", "text", "video+text")

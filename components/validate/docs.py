@@ -1,89 +1,97 @@
-"""The data docs of Great Expectations, made self-contained and reproducible.
+"""The data docs: what was expected and found, in Great Expectations' own words, on one page of ours.
 
-As rendered, the pages load style sheets, scripts and a logo from other hosts (without a network they
-are bare text) and contain the time of the run and random ids (equal data would give other bytes).
+The pages that Great Expectations builds load style sheets, scripts and a logo from other hosts, and contain
+the time of the run and random ids: without a network they are bare text, and equal data gives other bytes.
+So its renderers give the words here, and our template the page.
 """
 
-import re
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any, Final
 
-DOCS_TIME: Final = "2000-01-01T00:00:00+00:00"  # stands for "no time": the pages depend on the data alone
-_SHEET: Final = "docs.css"
-_STYLE: Final = Path(__file__).with_name(_SHEET)
-_SCRIPT: Final = """<script>
-function show(failedOnly) {
-  document.querySelectorAll('.hide-succeeded-validation-target-child').forEach(
-    mark => mark.parentElement.style.display = failedOnly ? 'none' : '');
-}
-function showAllValidations() { show(false); }
-function hideSucceededValidations() { show(true); }
-</script>"""
-_REMOVED: Final = (
-    r'<link rel="stylesheet"[^>]*https://[^>]*>',
-    r'<script[^>]*src="https://[^"]*"[^>]*>\s*</script>',
-    r"<script>\s*function showAllValidations.*?</script>",
-    r"<footer.*?</footer>",
-    r'<img\b[^>]*class="NO-CACHE"[^>]*>',
-    r"background: url\('https://[^;]*;",
-    r" / needledrop / 2000-01-01T00:00:00Z",
-    r"<br> Data asset: None",
-)
-_ENTRY: Final = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="UTF-8"><title>Validation of the manifest</title>
-<link rel="stylesheet" href="{sheet}"></head>
-<body><nav class="navbar">Validation of the manifest</nav><div class="container">
-<table class="table"><thead><tr><th>Status</th><th>Results</th><th>Expectations</th><th>Failed</th><th>Rules</th></tr></thead>
-<tbody>{rows}</tbody></table>
-<p class="lead">Data docs of Great Expectations.</p></div></body></html>
-"""
-_ENTRY_ROW: Final = """
-<tr><td><i class="fas fa-{mark}"></i></td><td><a href="validations/{name}.html">{name}</a></td>
-<td>{count}</td><td>{failed}</td><td><a href="expectations/{name}.html">expectations</a></td></tr>"""
-_TIME: Final = r"\b20(?!000101)\d{6}T\d{6}\.\d{6}Z|2000-01-01T00:00:00(\.0+)?(Z|\+00:00)|2000-01-01 00:00:00\S*"
-_UUID: Final = r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+from components.pages.page import render
+
+PAGE: Final = "index.html"
+SHOWN: Final = 5
+"""Offending values that are shown of each expectation."""
+
+_TEMPLATE: Final = Path(__file__).with_name("docs.html")
+_TITLES: Final = {"manifest": "Every clip of the manifest", "corpus": "The corpus as a whole"}
+_VALUES: Final = 12  # shown of an expectation's own, such as a set of columns
 
 
-def publish(context: Any, failures: Mapping[str, Sequence[bool]], folder: Path) -> None:
-    """Render every validation result of ``context`` into ``folder``; the entry is index.html.
-
-    The entry is ours: Great Expectations fills its own with a script from another host.
+def write_docs(folder: Path, checked: Mapping[str, Sequence[tuple[Any, dict[str, Any]]]]) -> None:
+    """Write the page; equal results give equal bytes.
 
     Args:
-        context: a context that holds the results.
-        failures: per suite, whether each expectation failed.
-        folder: an empty folder.
+        folder: where it goes, as index.html.
+        checked: per suite, each expectation's result as Great Expectations gave it, and as results.json has it.
     """
-    for name, site in dict(context.variables.data_docs_sites or {}).items():
-        shutil.rmtree(site["store_backend"]["base_directory"], ignore_errors=True)  # a temporary folder
-        context.delete_data_docs_site(name)
-    rows = [
-        _ENTRY_ROW.format(name=name, mark="times" if any(each) else "check-circle", count=len(each), failed=sum(each))
-        for name, each in failures.items()
-    ]
-    with tempfile.TemporaryDirectory() as rendered:
-        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": rendered}
-        site = {"class_name": "SiteBuilder", "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}}
-        context.add_data_docs_site("pages", {**site, "store_backend": store, "show_how_to_buttons": False})
-        context.build_data_docs(site_names=["pages"])
-        for page in sorted(Path(rendered).glob("*/**/*.html")):
-            kind, name = page.relative_to(rendered).parts[:2]
-            target = folder / kind / Path(name).with_suffix(".html")
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(plain_page(page.read_text(encoding="utf-8")), encoding="utf-8")
-    (folder / "index.html").write_text(_ENTRY.format(sheet=_SHEET, rows="".join(rows)), encoding="utf-8")
-    (folder / _SHEET).write_bytes(_STYLE.read_bytes())
+    suites = [_suite(name, [_row(*one) for one in results]) for name, results in checked.items()]
+    page = render(_TEMPLATE, title="Validation of the manifest", verdict=_verdict(suites), suites=suites)
+    (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def plain_page(html: str) -> str:
-    """Return a page, one folder deep, without outside resources, times and random ids."""
-    for pattern in _REMOVED:
-        html = re.sub(pattern, "", html, flags=re.DOTALL)
-    html = re.sub(_TIME, "-", html)
-    seen: dict[str, str] = {}
-    html = re.sub(_UUID, lambda match: seen.setdefault(match[0], f"part-{len(seen) + 1}"), html)
-    html = re.sub(r'"(\.\./)+', '"../', html)
-    return html.replace("</head>", f'<link rel="stylesheet" href="../{_SHEET}">\n{_SCRIPT}\n</head>', 1)
+def _verdict(suites: list[dict[str, Any]]) -> dict[str, str]:
+    outcomes = [row["outcome"] for suite in suites for row in suite["rows"]]
+    if failed := outcomes.count("failed"):
+        said = f"{failed} critical expectation{'' if failed == 1 else 's'} not met"
+        return {"kind": "failed", "word": "Failed", "headline": said}
+    if warnings := outcomes.count("warning"):
+        said = f"Every critical expectation is met, and {warnings} warning{'' if warnings == 1 else 's'}"
+        return {"kind": "inconclusive", "word": "Passed with warnings", "headline": said}
+    return {"kind": "passed", "word": "Passed", "headline": f"All {len(outcomes)} expectations are met"}
+
+
+def _suite(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    rows.sort(key=lambda row: row["outcome"] == "passed")  # stable: what needs a person comes first
+    met = sum(row["outcome"] == "passed" for row in rows)
+    return {"name": name, "title": _TITLES.get(name, name), "rows": rows, "met": met}
+
+
+def _row(result: Any, outcome: dict[str, Any]) -> dict[str, Any]:
+    from great_expectations.render.renderer.inline_renderer import InlineRenderer
+
+    # A result is rendered as what was found, and then as what was expected.
+    sentences = [one.to_json_dict() for one in InlineRenderer(render_object=result).get_rendered_content()]
+    expected, found = (
+        [one["value"] for one in sentences if one["name"].startswith(f"atomic.{kind}")]
+        for kind in ("prescriptive", "diagnostic")
+    )
+    shown = outcome["error"] is None and outcome["column"] != "table"  # of a table, it would list every column again
+    return {
+        "expected": [piece for sentence in expected for piece in _pieces(sentence)],
+        "found": " ".join(words for sentence in found for words, _ in _pieces(sentence)) if shown else "",
+        "note": result.expectation_config.notes,
+        "offences": [] if outcome["success"] else list(_offences(result.result)),
+        "error": outcome["error"],
+        "outcome": "passed" if outcome["success"] else {"critical": "failed"}.get(outcome["severity"], "warning"),
+    }
+
+
+def _pieces(sentence: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yield (words, whether they are a value) of a rendered sentence; a long list of values is cut."""
+    template, end, values = sentence["template"], 0, 0
+    for match in Template.pattern.finditer(template):
+        if values < _VALUES or template[end : match.start()].strip():
+            yield template[end : match.start()], False
+        if values < _VALUES:
+            yield _text(sentence["params"][match["named"]]["value"]), True
+        values, end = values + 1, match.end()
+    if values > _VALUES:
+        yield f" and {values - _VALUES} more", False
+    yield template[end:], False
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _offences(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (value, the file of its row) of a few rows that are not as expected."""
+    rows = found.get("partial_unexpected_index_list") or ()  # numbers where no column names a row
+    places = [str(row.get("uri", "")) if isinstance(row, dict) else "" for row in rows] + [""] * SHOWN
+    for value, place in zip((found.get("partial_unexpected_list") or ())[:SHOWN], places, strict=False):
+        yield json.dumps(value, ensure_ascii=False), "" if place == value else place

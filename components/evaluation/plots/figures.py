@@ -8,9 +8,9 @@ import numpy as np
 
 from components.evaluation.metrics import chance_curve, recall_curve
 from components.evaluation.plots.queries import counterfactual, guidance, slices
-from components.evaluation.plots.style import COLOURS, INK, LABELS, QUIET, figure, log_ticks
 from components.evaluation.retrieval import Ranking
 from components.evaluation.run import Measured
+from components.plot_style import COLOURS, INK, LABELS, QUIET, figure, log_ticks
 
 TITLES = {
     ("track", "video_to_music"): "Track level, query to music",

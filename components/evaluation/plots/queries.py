@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.metrics import chance_curve, recall_curve
-from components.evaluation.plots.style import COLOURS, INK, LABELS, OTHER, QUIET, figure, log_ticks
 from components.evaluation.run import Measured
+from components.plot_style import COLOURS, INK, LABELS, OTHER, QUIET, figure, log_ticks
 
 ROW_INCHES = 0.3
 

@@ -1,14 +1,16 @@
-"""One look for every plot: colours by query mode, thin axes, no metadata that changes."""
+"""One look for every plot, that of the pages: colours by query mode, thin axes, no metadata that changes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 # Okabe-Ito: told apart by colour-blind readers too.
 COLOURS: Final = {"video": "#0072B2", "text": "#E69F00", "video+text": "#009E73"}
 LABELS: Final = {"video": "video", "text": "text", "video+text": "video + text"}
-QUIET, INK, OTHER = "#8a8a8a", "#222222", "#CC79A7"  # OTHER: another track's text
+# The next four are those of pages/style.css in the light.
+INK, QUIET, GRID, SUBJECT = "#1d1f24", "#8a8f99", "#eceae3", "#2456c7"
+OTHER = "#CC79A7"  # another track's text
 
 _RC: Final[Any] = {
     "font.family": "DejaVu Sans",
@@ -21,7 +23,7 @@ _RC: Final[Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#e6e6e6",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
     "xtick.color": INK,
@@ -33,8 +35,8 @@ _RC: Final[Any] = {
 
 
 @contextmanager
-def figure(path: Path, columns: int, width: float, height: float) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield (figure, axes in a row); write the PNG on leaving."""
+def figure(target: Path | BinaryIO, columns: int, width: float, height: float) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield (figure, axes in a row), width and height in inches; write the PNG on leaving."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -43,7 +45,7 @@ def figure(path: Path, columns: int, width: float, height: float) -> Iterator[tu
         drawn = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(drawn)
         yield drawn, list(drawn.subplots(1, columns, squeeze=False)[0])
-        drawn.savefig(path, format="png", metadata={"Software": None})
+        drawn.savefig(target, format="png", metadata={"Software": None})
 
 
 def log_ticks(axis: Any, pool: int, both: bool = False) -> None:

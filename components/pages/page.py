@@ -1,0 +1,41 @@
+"""Pages from Jinja2 templates. Each is one file that needs no network, in light and dark, on wide and narrow screens."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+SHARED: Final = Path(__file__).parent
+"""Where base.html, parts.html and style.css are."""
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def render(template: Path, **values: Any) -> str:
+    """Return a page; equal values give equal text.
+
+    Args:
+        template: extends base.html; may also include what lies beside it.
+        values: what it shows. Text is escaped; only `markupsafe.Markup` is taken for HTML.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that was not given.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, SHARED]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["short"] = short
+    return environment.get_template(template.name).render(values)
+
+
+def short(value: Any) -> str:
+    """Return a value as a person wants to read it: four figures, and of a sha256 the beginning."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return f"{text[:16]}…" if _DIGEST.fullmatch(text) else text
