@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ def workspace(
 
 
 @pytest.fixture
-def graph(finished: tuple[Workspace, Graph]) -> Graph:
-    return finished[1]
+def graph(finished: tuple[Workspace, Graph], workspace: Workspace) -> Graph:
+    return replace(finished[1], root=workspace.root)
 
 
 def client(workspace: Workspace) -> Any:

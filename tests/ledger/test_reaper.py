@@ -82,17 +82,17 @@ def state(workspace: Workspace, run: str) -> str:
 def test_a_killed_run_is_crashed_its_leases_free_and_its_stage_gone(workspace: Workspace, killed: Any) -> None:
     stage = killed("one")
     assert psutil.pid_exists(stage), "it is in a session of its own"
-    assert reap(Environment(), workspace) == ["one"]
+    assert reap(Platform(workspace, Environment())) == ["one"]
     assert not psutil.pid_exists(stage)
     assert state(workspace, "one") == "crashed"
     with transaction(Platform(workspace, Environment())) as connection:
         assert leases(connection) == []
-    assert reap(Environment(), workspace) == []
+    assert reap(Platform(workspace, Environment())) == []
 
 
 def test_a_living_run_is_left_alone(workspace: Workspace) -> None:
     with attempt(Platform(workspace, Environment()), "needledrop-retrain", "one"):
-        assert reap(Environment(), workspace) == []
+        assert reap(Platform(workspace, Environment())) == []
         with pytest.raises(Leased), attempt(Platform(workspace, Environment()), "needledrop-retrain", "one"):
             pass
     assert state(workspace, "one") == "finished"
@@ -103,10 +103,10 @@ def test_one_elsewhere_is_dead_when_its_lease_has_run_out(workspace: Workspace) 
         with transaction(Platform(workspace, Environment())) as connection:
             connection.execute(update(LEASES).values(place="elsewhere/boot/", pid=1))
             connection.execute(update(ATTEMPTS).values(place="elsewhere/boot/", pid=1))
-        assert reap(Environment(), workspace) == []
+        assert reap(Platform(workspace, Environment())) == []
         with transaction(Platform(workspace, Environment())) as connection:
             connection.execute(update(LEASES).values(expires="2020-01-01T00:00:00.000+00:00"))
-        assert reap(Environment(), workspace) == ["one"]
+        assert reap(Platform(workspace, Environment())) == ["one"]
         raise LeaseLost("as its own heartbeat finds out")
     assert state(workspace, "one") == "crashed", "what was taken for dead does not come back as failed"
 
@@ -159,7 +159,7 @@ def test_prefect_is_told_of_the_run_and_of_those_inside_it(
         for one in ids:
             client.set_flow_run_state(one, Running(), force=True)
         killed(str(ids[0]))
-        assert reap(Environment(), workspace) == [str(ids[0])], "without Prefect it is told later"
-        reap(Environment.model_validate({"prefect_api_url": prefect_server}), workspace)
+        assert reap(Platform(workspace, Environment())) == [str(ids[0])], "without Prefect it is told later"
+        reap(Platform(workspace, Environment.model_validate({"prefect_api_url": prefect_server})))
         states = [client.read_flow_run(one).state for one in ids]
     assert [one.type.value for one in states if one is not None] == ["CRASHED"] * 3

@@ -17,6 +17,7 @@ from flows.lineage.equality import Difference, changed_packages, first_differenc
 from flows.lineage.reproduce import reproduce
 from flows.registry.tracking import MODEL
 from flows.workspace.graph import Graph
+from flows.workspace.platform import Platform
 from flows.workspace.provenance import environment_text
 from flows.workspace.workspace import Workspace
 
@@ -120,7 +121,7 @@ def test_a_result_that_was_not_what_is_recorded_is_told_by_its_first_value(
     before = sorted((path, path.stat().st_mtime_ns) for path in cache.rglob("*") if path.is_file())
     real = json.loads((project.root / "data/metrics.json").read_text())
     off = json.dumps(real | {"sum": real["sum"] * (1 + 2**-50)})
-    done = reproduce(store.environment, project, record(store, tmp_path / "other", metrics=off))
+    done = reproduce(Platform(project, store.platform.environment), record(store, tmp_path / "other", metrics=off))
     assert done.first == Difference("sum", json.loads(off)["sum"], real["sum"])
     assert (done.equal, done.code, done.ranks_equal) == (False, GATE_FAILED, True)
     assert (done.values, done.inputs, done.packages) == (2, [], [])
@@ -131,9 +132,9 @@ def test_a_result_that_was_not_what_is_recorded_is_told_by_its_first_value(
 @pytest.mark.stack
 def test_all_is_made_again_to_the_bit_and_the_clone_is_kept(project: Workspace, store: Shelf, tmp_path: Path) -> None:
     number = record(store, tmp_path / "run")
-    done = reproduce(store.environment, project, number)
+    done = reproduce(Platform(project, store.platform.environment), number)
     assert (done.equal, done.code) == (True, OK)
-    done = reproduce(store.environment, project, number, from_scratch=True, keep=True)
+    done = reproduce(Platform(project, store.platform.environment), number, from_scratch=True, keep=True)
     assert done.folder is not None
     try:
         assert done.equal and done.stages == {"features": [], "evaluation": [], "training": []}
@@ -150,7 +151,7 @@ def test_what_cannot_be_trusted_is_refused(
     project: Workspace, store: Shelf, tmp_path: Path, how: dict[str, bool | str], words: str
 ) -> None:
     with pytest.raises(Refusal, match=words):
-        reproduce(store.environment, project, record(store, tmp_path / "run", **how))  # type: ignore[arg-type]
+        reproduce(Platform(project, store.platform.environment), record(store, tmp_path / "run", **how))  # type: ignore[arg-type]
 
 
 def test_changed_records_are_refused(project: Workspace, store: Shelf, tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_changed_records_are_refused(project: Workspace, store: Shelf, tmp_path:
     (tmp_path / "metrics.json").write_text('{"pool": 2, "sum": 9.0}')
     store.client.log_artifact(run_id, str(tmp_path / "metrics.json"), "evaluation")
     with pytest.raises(Refusal, match="is not what the version was registered with"):
-        reproduce(store.environment, project, number)
+        reproduce(Platform(project, store.platform.environment), number)
 
 
 def test_an_unknown_commit_and_a_missing_repository_are_told(project: Workspace, tmp_path: Path) -> None:
