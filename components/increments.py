@@ -24,6 +24,10 @@ from components.store import INDEX, read_head, read_index, read_shard, shard_nam
 # B clips, S segments, D dims.
 Compute = Callable[[list[str]], Iterator[tuple[str, "NDArray[Any] | Exception"]]]
 
+# What a head says of the layout: rows in a file. Earlier releases began another file there; now it is never less
+# than all rows, and stores that were one file keep their bytes.
+_SHARD_ROWS = 65536
+
 _LARGEST = float(np.finfo(np.float16).max)
 
 log = logging.getLogger(__name__)
@@ -66,7 +70,7 @@ def update_store(
         rows: (clip_id, content key) of every wanted row; a clip_id may stand once.
         compute: yields (clip_id, (s, D) array or the exception that stopped it), in any order.
             Exceptions with a ``reason`` attribute keep it as the reason code.
-        shard_rows: rows in each shard file.
+        shard_rows: most rows in memory at once: of a part, and while the store is written.
         flush_s: seconds of work at risk.
 
     Raises:
@@ -157,7 +161,7 @@ class _Parts:
             for at, (_, _, features) in enumerate(self._rows):
                 block[at, : len(features)] = features
             name = f"part-{self._number:05d}"
-            _save(self._partial / f"{name}.npy", block)
+            _save(self._partial / f"{name}.npy", block.shape, [block])
             listed = [[clip_id, key, len(features)] for clip_id, key, features in self._rows]
             with atomic_file(self._partial / f"{name}.json") as part:
                 part.write_text(json.dumps({"digest": self._digest, "rows": listed}), encoding="utf-8")
@@ -234,23 +238,17 @@ def _publish(
     new = partial / "next"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    checksums, index = [], []
-    for number, first in enumerate(range(0, len(rows), shard_rows)):
-        chunk = rows[first : first + shard_rows]
-        block = np.empty((len(chunk), int(spec["max_segments"]), int(spec["dims"])), np.float16)
-        by_source: dict[int, list[int]] = {}
-        for at, (_, _, row) in enumerate(chunk):
-            by_source.setdefault(id(row.source), []).append(at)
-        for places in by_source.values():
-            block[places] = chunk[places[0]][2].source[[chunk[at][2].row for at in places]]
-        _save(new / shard_name(number), block)
-        checksums.append(_sha256(new / shard_name(number)))
-        index += [
-            {"clip_id": clip_id, "shard": number, "row": at, "segments": row.segments, "key": key}
-            for at, (clip_id, key, row) in enumerate(chunk)
-        ]
+    shape = (len(rows), int(spec["max_segments"]), int(spec["dims"]))
+    if rows:
+        chunks = (rows[first : first + shard_rows] for first in range(0, len(rows), shard_rows))
+        _save(new / shard_name(0), shape, (_collected([row for _, _, row in chunk], shape[1:]) for chunk in chunks))
+    index = [
+        {"clip_id": clip_id, "shard": 0, "row": at, "segments": row.segments, "key": key}
+        for at, (clip_id, key, row) in enumerate(rows)
+    ]
     tables.write_rows(new / "index.parquet", index, INDEX)
-    head = {"spec": spec, "shard_rows": shard_rows, "rows": len(rows), "sha256": checksums}
+    checksums = [_sha256(new / shard_name(0))] if rows else []
+    head = {"spec": spec, "shard_rows": max(_SHARD_ROWS, len(rows)), "rows": len(rows), "sha256": checksums}
     (new / "spec.json").write_text(json.dumps(head, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     previous = partial / "previous"
@@ -261,9 +259,23 @@ def _publish(
     shutil.rmtree(partial)
 
 
-def _save(path: Path, block: NDArray[np.float16]) -> None:
+def _collected(rows: list[_Row], shape: tuple[int, int]) -> NDArray[np.float16]:
+    """Return the features (rows, S, D) of ``shape`` (S, D), from each source in one call."""
+    block = np.empty((len(rows), *shape), np.float16)
+    by_source: dict[int, list[int]] = {}
+    for at, row in enumerate(rows):
+        by_source.setdefault(id(row.source), []).append(at)
+    for places in by_source.values():
+        block[places] = rows[places[0]].source[[rows[at].row for at in places]]
+    return block
+
+
+def _save(path: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.float16]]) -> None:
+    """Write blocks one behind the other as one array of ``shape``, as ``np.save`` would."""
     with path.open("wb") as handle:
-        np.save(handle, block, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(handle, {"shape": shape, "fortran_order": False, "descr": "<f2"})
+        for block in blocks:
+            handle.write(block.astype("<f2", copy=False).data)
         handle.flush()
         os.fsync(handle.fileno())
 

@@ -1,21 +1,23 @@
-"""The feature store: a few large float16 arrays, an index and a spec (design 2.9).
+"""The feature store: one large float16 array, an index and a spec (design 2.9).
 
 A store is a folder::
 
-    spec.json        what made the features, the layout, and a checksum per shard
-    index.parquet    clip_id, shard, row, segments (valid ones), key (of the content it was made from)
-    shard-00000.npy  (rows, S, D) float16, zero after a clip's last segment; memory-mapped on read
+    spec.json        what made the features, the layout, and the array's checksum
+    index.parquet    clip_id, shard (0), row, segments (valid ones), key (of the content it was made from)
+    shard-00000.npy  (N, S, D) float16, zero after a clip's last segment; memory-mapped on read
 
-The layout is canonical: rows in clip_id order, a fixed number per shard. So a store grown clip by
-clip has the same bytes as one made in a single run.
+The layout is canonical: rows in clip_id order. So a store grown clip by clip has the same bytes as one
+made in a single run. It is one file, because numpy takes rows of one array in one call, and checks them;
+of several arrays it takes them at half the speed. Earlier releases began another file, ``shard-00001.npy``,
+every ``shard_rows`` clips: such a store is not read, and the features stage joins its files.
+
+Shapes: N clips, B of a batch, S segments, D feature dims.
 """
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ def spec_digest(spec: Mapping[str, Any]) -> str:
 
 
 class FeatureStore:
-    """Read access to one store. Opening reads the index; the arrays stay on disk until gathered.
+    """Read access to one store. Opening reads the index; the features stay on disk until gathered.
 
     Attributes:
         spec: what made the features; has at least ``dims`` (D) and ``max_segments`` (S).
@@ -52,15 +54,14 @@ class FeatureStore:
         segments: (N,) valid segments of each clip, in the same order.
     """
 
-    def __init__(self, folder: Path, spec: dict[str, Any], index: pa.Table, shards: list[NDArray[np.float16]]) -> None:
+    def __init__(self, folder: Path, spec: dict[str, Any], index: pa.Table, features: NDArray[np.float16]) -> None:
         self.folder = folder
         self.spec = spec
         self.digest = spec_digest(spec)
         self.clip_ids: list[str] = index.column("clip_id").to_pylist()
         self.keys: list[str] = index.column("key").to_pylist()
         self.segments: NDArray[np.int64] = index.column("segments").to_numpy()
-        self._shards = shards or [np.zeros((0, spec["max_segments"], spec["dims"]), np.float16)]
-        self._joined = _Shards(shards) if len(shards) > 1 else None
+        self._features = features  # (N, S, D)
         self._row_of = {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
         self._valid = np.arange(spec["max_segments"])[None, :] < self.segments[:, None]  # (N, S)
 
@@ -69,17 +70,19 @@ class FeatureStore:
         """Open a store.
 
         Raises:
-            ValueError: a file is missing, cut short or does not agree with the spec; it is named.
+            ValueError: a file is missing, cut short or does not agree with the spec; it is named. Or the features
+                are in several files, as earlier releases wrote them.
         """
         head = read_head(folder)
-        spec, shard_rows = head["spec"], head["shard_rows"]
+        if len(head["sha256"]) > 1:
+            raise ValueError(
+                f"{folder}: {len(head['sha256'])} shard files, as an earlier release wrote them, and a store is one; "
+                "run the features stage, which joins them and computes nothing again"
+            )
         index = read_index(folder, head)
-        shape = (spec["max_segments"], spec["dims"])
-        shards = []
-        for number, _ in enumerate(head["sha256"]):
-            rows = min(shard_rows, index.num_rows - number * shard_rows)
-            shards.append(read_shard(folder / shard_name(number), (rows, *shape)))
-        return cls(folder, spec, index, shards)
+        shape = (head["rows"], head["spec"]["max_segments"], head["spec"]["dims"])
+        features = read_shard(folder / shard_name(0), shape) if head["rows"] else np.zeros(shape, np.float16)
+        return cls(folder, head["spec"], index, features)
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -104,10 +107,9 @@ class FeatureStore:
         Raises:
             IndexError: the store has no such row.
         """
-        if len(rows) and rows.min() < 0:
+        if len(rows) and rows.min() < 0:  # to numpy that is a row counted from the end
             raise IndexError(f"{self.folder}: row {rows.min()} is negative")
-        mask = self._valid.take(rows, axis=0)
-        return self._shards[0].take(rows, axis=0) if self._joined is None else self._joined.take(rows), mask
+        return self._features.take(rows, axis=0), self._valid.take(rows, axis=0)
 
     def gather(self, clip_ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return (B, S, D) float32 features and the (B, S) mask (True = valid) of clips.
@@ -117,38 +119,6 @@ class FeatureStore:
         """
         features, mask = self.take(self.rows_of(clip_ids))
         return _widen(features), mask
-
-
-class _Shards:
-    """Shards as one array over the addresses from the lowest to the highest, of which numpy takes rows at once.
-
-    Its items are whole rows and begin at every second byte. Between the shards lies memory of others: it must be
-    asked for nothing but ``starts``. (Bytes of rows, joined, are slower: for each row a Python object is made, or
-    fetched from memory, and a small row is hardly larger.)
-    """
-
-    def __init__(self, shards: list[NDArray[np.float16]]) -> None:
-        self._shards = shards  # keeps them mapped
-        self._shape = shards[0].shape[1:]
-        size = shards[0].itemsize * math.prod(self._shape)
-        addresses = np.concatenate([shard.ctypes.data + size * np.arange(len(shard)) for shard in shards])
-        low, high = int(addresses.min()), int(addresses.max())
-        self._starts = (addresses - low) // 2  # (N,) items of the array that are rows
-        window = SimpleNamespace(
-            __array_interface__={
-                "version": 3, "typestr": f"|V{size}", "data": (low, True), "shape": ((high - low) // 2 + 1,), "strides": (2,),
-            }
-        )  # fmt: skip
-        self._window: NDArray[np.void] = np.asarray(window)
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Return (B, S, D) features of row numbers; each is copied once.
-
-        Raises:
-            IndexError: there is no such row.
-        """
-        taken: NDArray[np.float16] = self._window[self._starts.take(rows)].view(np.float16)
-        return taken.reshape(len(rows), *self._shape)
 
 
 def _widen(half: NDArray[np.float16]) -> NDArray[np.float32]:

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.increments import update_store
-from components.store import FeatureStore
+from components.store import INDEX, FeatureStore
 
 SPEC = {"modality": "music", "kind": "test", "dims": 3, "max_segments": 4}
 
@@ -59,9 +61,9 @@ def test_gather_returns_what_was_computed_with_its_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shard_rows", [1, 3, 50])
-def test_take_returns_rows_of_any_shards_in_the_order_asked_for(tmp_path: Path, shard_rows: int) -> None:
+def test_take_returns_rows_in_the_order_asked_for(tmp_path: Path, shard_rows: int) -> None:
     update(tmp_path / "s", {f"c{n:02d}": "k" for n in range(20)}, shard_rows=shard_rows)
-    whole = np.concatenate([np.load(path) for path in sorted((tmp_path / "s").glob("*.npy"))])
+    whole = np.load(tmp_path / "s" / "shard-00000.npy")
     store = FeatureStore.open(tmp_path / "s")
     rows = np.array([19, 0, 7, 7, 18, 3, 11])
     features, mask = store.take(rows)
@@ -70,14 +72,14 @@ def test_take_returns_rows_of_any_shards_in_the_order_asked_for(tmp_path: Path, 
     np.testing.assert_array_equal(mask.sum(1), store.segments[rows])
     nothing, none = store.take(np.zeros(0, np.int64))
     assert nothing.shape == (0, 4, 3) and none.shape == (0, 4)
-    for no_row in (20, -1):
+    for no_row in (20, 10**9, 2**62, -1, -(2**62)):
         with pytest.raises(IndexError):
             store.take(np.array([0, no_row]))
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 12), st.integers(1, 5), st.data())
-def test_rows_of_any_size_come_from_any_number_of_shards(
+def test_rows_of_any_size_are_stored_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, segments: int, dims: int, clips: int, shard_rows: int, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
@@ -100,10 +102,55 @@ def test_rows_taken_stay_when_the_store_is_gone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(features, before)
 
 
-def test_the_layout_is_shards_of_fixed_rows_in_clip_order(tmp_path: Path) -> None:
-    update(tmp_path / "s", {f"c{n}": "k" for n in (3, 1, 0, 2, 4, 6, 5)})
-    shapes = [np.load(path).shape for path in sorted((tmp_path / "s").glob("*.npy"))]
-    assert shapes == [(3, 4, 3), (3, 4, 3), (1, 4, 3)]
+def test_the_layout_is_one_array_in_clip_order_whatever_fits_into_memory(tmp_path: Path) -> None:
+    rows = {f"c{n}": "k" for n in (3, 1, 0, 2, 4, 6, 5)}
+    expected = np.zeros((7, 4, 3), np.float16)
+    for at, clip_id in enumerate(sorted(rows)):
+        values = features_of(clip_id, "k")
+        expected[at, : len(values)] = values
+    np.save(tmp_path / "expected.npy", expected)
+    for shard_rows in (1, 3, 7, 100):
+        update(tmp_path / str(shard_rows), rows, shard_rows=shard_rows)
+        assert contents(tmp_path / str(shard_rows)) == contents(tmp_path / "1")
+    assert (tmp_path / "1" / "shard-00000.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+def cut(folder: Path, shard_rows: int) -> None:
+    """Rewrite a store as earlier releases did: a file for every so many rows."""
+    whole = np.load(folder / "shard-00000.npy")
+    head, checksums = json.loads((folder / "spec.json").read_text()), []
+    for number, first in enumerate(range(0, len(whole), shard_rows)):
+        path = folder / f"shard-{number:05d}.npy"
+        np.save(path, whole[first : first + shard_rows])
+        checksums.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    index = pq.read_table(folder / "index.parquet").to_pylist()
+    index = [row | {"shard": at // shard_rows, "row": at % shard_rows} for at, row in enumerate(index)]
+    pq.write_table(pa.Table.from_pylist(index, INDEX), folder / "index.parquet")
+    (folder / "spec.json").write_text(json.dumps(head | {"shard_rows": shard_rows, "sha256": checksums}))
+
+
+def test_a_store_of_several_files_is_named_and_joined_without_computing(tmp_path: Path) -> None:
+    rows = {f"c{n}": "k" for n in range(8)}
+    update(tmp_path / "s", rows)
+    good = contents(tmp_path / "s")
+    cut(tmp_path / "s", 3)
+    assert sorted(contents(tmp_path / "s"))[1:] == [f"shard-0000{n}.npy" for n in range(3)] + ["spec.json"]
+    with pytest.raises(ValueError, match=r"s: 3 shard files, as an earlier release wrote them.*run the features stage"):
+        FeatureStore.open(tmp_path / "s")
+    report = update(tmp_path / "s", rows)
+    assert (report.computed, report.kept) == (0, 8)
+    assert contents(tmp_path / "s") == good
+
+
+def test_a_damaged_file_of_several_costs_its_own_rows_only(tmp_path: Path) -> None:
+    rows = {f"c{n}": "k" for n in range(8)}
+    update(tmp_path / "s", rows)
+    good = contents(tmp_path / "s")
+    cut(tmp_path / "s", 3)
+    (tmp_path / "s" / "shard-00001.npy").write_bytes(b"not numpy")
+    report = update(tmp_path / "s", rows)
+    assert (report.computed, report.kept) == (3, 5)
+    assert contents(tmp_path / "s") == good
 
 
 def test_every_float16_widens_exactly(tmp_path: Path) -> None:
@@ -204,22 +251,22 @@ def test_a_damaged_shard_is_named_and_computed_again(tmp_path: Path, damage: str
     rows = {f"c{n}": "k" for n in range(7)}
     update(tmp_path / "s", rows)
     good = contents(tmp_path / "s")
-    shard = tmp_path / "s" / "shard-00001.npy"
+    shard = tmp_path / "s" / "shard-00000.npy"
     match damage:
         case "cut":
             shard.write_bytes(shard.read_bytes()[:-5])
         case "shape":
             np.save(shard, np.zeros((2, 4, 3), np.float16))
         case "dtype":
-            np.save(shard, np.zeros((3, 4, 3), np.float32))
+            np.save(shard, np.zeros((7, 4, 3), np.float32))
         case "gone":
             shard.unlink()
         case _:
             shard.write_bytes(b"not numpy")
-    with pytest.raises(ValueError, match=r"shard-00001\.npy"):
+    with pytest.raises(ValueError, match=r"shard-00000\.npy"):
         FeatureStore.open(tmp_path / "s")
     report = update(tmp_path / "s", rows)
-    assert (report.computed, report.kept) == (3, 4)
+    assert (report.computed, report.kept) == (7, 0)
     assert contents(tmp_path / "s") == good
 
 
@@ -231,7 +278,7 @@ def test_a_flipped_bit_is_not_carried_along(tmp_path: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
     shard.write_bytes(data)
-    assert update(tmp_path / "s", rows).computed == 3
+    assert update(tmp_path / "s", rows).computed == 4
     assert contents(tmp_path / "s") == good
 
 

@@ -74,7 +74,7 @@ class StoredParams(Section):
     max_segments: Annotated[int, Field(ge=1, le=512)]
     """Most segments kept of a clip; a longer clip is sampled evenly."""
     shard_rows: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Clips in each file of a store."""
+    """Most clips in memory at once while a store is written; the store itself does not depend on it."""
 
 
 class EmbeddedParams(StoredParams):
