@@ -1,8 +1,8 @@
 """Pages of the documentation site that nobody writes: made at build time from what they describe.
 
 `mkdocs.yml` names this file as a hook. Commands come from the parser, parameters from the typed sections, the
-environment from its settings class; README, CONTRIBUTING and CHANGELOG lie on top of the repository and become
-pages of the site, their links mended.
+environment from its settings class; README, CONTRIBUTING, CHANGELOG and SECURITY lie on top of the repository and
+become pages of the site, their links mended.
 """
 
 import argparse
@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+TOP = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+}
 
 _LINK = re.compile(r"\]\(([^)\s#]+)(#[^)\s]*)?\)")
 
