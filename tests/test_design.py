@@ -57,15 +57,17 @@ def module_file(module: str) -> Path | None:
     return base / "__init__.py" if (base / "__init__.py").is_file() else None
 
 
-def reached(component: str) -> set[Path]:
-    """Every first-party file that a component's files import, directly or through others."""
-    todo = list((ROOT / "components" / component).rglob("*.py"))
+def reached(*starts: Path) -> set[Path]:
+    """These files and every file of components/ that they import, directly or through others, with its packages."""
+    todo = list(starts)
     seen: set[Path] = set()
     while todo:
         path = todo.pop()
         if path not in seen:
             seen.add(path)
-            todo += [file for name in imported(path) if name.startswith("components.") and (file := module_file(name))]
+            names = [name for name in imported(path) if name.split(".")[0] == "components"]
+            parts = [".".join(name.split(".")[: at + 1]) for name in names for at in range(name.count(".") + 1)]
+            todo += [file for part in parts if (file := module_file(part))]
     return seen
 
 
@@ -185,12 +187,20 @@ def test_a_stage_never_reads_the_environment() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_file_a_stage_reaches_is_a_dependency_of_it(stage: str) -> None:
     deps = {path for path in paths(body(stage)["deps"]) if path.startswith("components")}
-    files = {str(path.relative_to(ROOT)) for path in reached(stage)} - {"components/__init__.py"}
+    files = {str(path.relative_to(ROOT)) for path in reached(*python_files(f"components/{stage}"))} - {"components/__init__.py"}
     covered = {file for file in files if file in deps or any(file.startswith(f"{dep}/") for dep in deps)}
     assert files == covered, f"missing from deps of {stage}: {sorted(files - covered)}"
     named = set(body(stage)["cmd"].split())  # files of ours that the stage is told to read
     unused = {dep for dep in deps - named if not any(file == dep or file.startswith(f"{dep}/") for file in files)}
     assert not unused, f"deps of {stage} that nothing imports: {sorted(unused)}"
+
+
+def test_every_file_of_a_component_is_reached() -> None:
+    mains = [path for path in python_files("components") if path.name == "__main__.py"]
+    packages = [main.with_name("__init__.py") for main in mains]
+    used = reached(*mains, *packages, *python_files("flows", "research"))
+    idle = {str(path.relative_to(ROOT)) for path in python_files("components") if path not in used}
+    assert not idle, f"no stage, flow or study imports {sorted(idle)}: use it or remove it"
 
 
 # -- imports go one way --------------------------------------------------------------------------
