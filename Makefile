@@ -1,9 +1,10 @@
 # Every target builds what it needs: `make retrain` on a fresh machine is enough.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SERVERS := $(VENV)/.servers
+# Fails where a Python cannot make an environment, or is none of those that constraints.txt was tried on.
+KNOWN  := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 
@@ -13,11 +14,20 @@ export DVC_NO_ANALYTICS := 1
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# An environment keeps its Python; a new one gets PYTHON, or the newest that works: what a version manager puts on PATH may not.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "error: Python 3.11 is needed, $(PYTHON) is another version; set PYTHON=/path/to/python3.11"; exit 2; }
-	@echo "Creating $(VENV) and installing the pinned packages (several minutes, once) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@for python in $(or $(PYTHON),$(BIN)/python python3.13 python3.12 python3.11 python3); do \
+		if $$python -c '$(KNOWN)' 2>/dev/null; then break; fi; python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "error: Python 3.11, 3.12 or 3.13 with venv is needed; of $(or $(PYTHON),python3.13 python3.12 python3.11 python3) none is one that works." >&2; \
+		echo "       Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; \
+	fi; \
+	version=$$($$python -c 'import sys; print(*sys.version_info[:2], sep=".")'); \
+	if [ "$$($(BIN)/python -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null)" != "$$version" ]; then \
+		echo "Creating $(VENV) with Python $$version and installing the pinned packages (several minutes, once) ..."; \
+		$$python -m venv --clear $(VENV); \
+	fi
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 

@@ -1,5 +1,6 @@
 # One image for the worker, the MLflow server and the Prefect server, so that all of them have the versions of
-# constraints.txt. Checked by tests/stack/test_stack_compose.py; not built by the tests.
+# constraints.txt. Not built by the tests: tests/stack/test_stack_compose.py reads it, tests/packaging makes the wheel
+# from what it copies and runs its installation in an empty environment.
 FROM python:3.11.13-slim-bookworm
 
 RUN apt-get update \
@@ -9,7 +10,7 @@ RUN apt-get update \
     && install --directory --owner needledrop /work
 
 WORKDIR /app
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE needledrop.py ./
 COPY components components
 COPY flows flows
 COPY infra/mlflow-auth-entry.sh /usr/local/bin/entry

@@ -6,11 +6,13 @@ import shutil
 import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from platform import python_version
 from typing import Any
 
 from rich.markup import escape
 
+import components
 from flows.environment import Environment, redact
 from flows.errors import ERROR, OK, USAGE, Refusal
 from flows.registry import tracking
@@ -24,6 +26,7 @@ PACKAGES = (
     "prefect", "pyarrow", "pydantic", "SQLAlchemy", "torch", "transformers",
 )  # fmt: skip
 EXTRAS = ("dvc-s3",)
+PYTHONS = ((3, 11), (3, 13))  # the first and the last that the versions in constraints.txt were tried on
 LEAST_DISK_GIB, LEAST_MEMORY_GIB = 5.0, 4.0
 
 
@@ -33,7 +36,8 @@ def examine() -> dict[str, Any]:
     platform = Platform.prepared(workspace)
     environment = platform.environment
     checks = [
-        _check("python", sys.version_info[:2] == (3, 11), python_version() + ", made for 3.11"),
+        _python(),
+        _code(workspace),
         *_packages(),
         _params(workspace),
         _git(workspace),
@@ -55,6 +59,28 @@ def examine() -> dict[str, Any]:
 
 def _check(name: str, ok: bool, found: str) -> dict[str, Any]:
     return {"name": name, "ok": ok, "found": found}
+
+
+def _python() -> dict[str, Any]:
+    first, last = (".".join(map(str, version)) for version in PYTHONS)
+    ok = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
+    return _check("python", ok, f"{python_version()}, made for {first} to {last}")
+
+
+def _code(workspace: Workspace) -> dict[str, Any]:
+    """Say where this command's code lies; a stage runs the workspace's own, which must be the same."""
+    running, own = Path(components.__file__).parent, workspace.root / "components"
+    if not own.is_dir() or own.samefile(running):
+        return _check("code", True, str(running.parent))
+    texts = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.py")} for folder in (running, own)
+    ]
+    names = [path for path in sorted(texts[0] | texts[1]) if texts[0].get(path) != texts[1].get(path)]
+    if not names:
+        return _check("code", True, f"{running.parent}, as in this workspace")
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    found = f"{running.parent} differs from the stages' code, this workspace's: components/{names[0]}{more}"
+    return _check("code", False, found)
 
 
 def _packages() -> list[dict[str, Any]]:
