@@ -187,7 +187,8 @@ def test_a_stage_never_reads_the_environment() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_file_a_stage_reaches_is_a_dependency_of_it(stage: str) -> None:
     deps = {path for path in paths(body(stage)["deps"]) if path.startswith("components")}
-    files = {str(path.relative_to(ROOT)) for path in reached(*python_files(f"components/{stage}"))} - {"components/__init__.py"}
+    files = {str(path.relative_to(ROOT)) for path in reached(*python_files(f"components/{stage}"))}
+    files -= {"components/__init__.py"}
     covered = {file for file in files if file in deps or any(file.startswith(f"{dep}/") for dep in deps)}
     assert files == covered, f"missing from deps of {stage}: {sorted(files - covered)}"
     named = set(body(stage)["cmd"].split())  # files of ours that the stage is told to read
