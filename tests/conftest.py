@@ -1,7 +1,7 @@
 """Order: what takes longest first, so that short files are left to end both workers together; one Prefect server.
 
-Two workers share two cores: where nothing else is said, a library gets one thread, also in the processes
-that tests start. More would wait for each other. A GPU is hidden, so that numbers are everywhere those of a
+Two workers share two cores: a library gets one thread, also in the processes that tests start. More would wait
+for each other. A GPU is hidden, so that numbers are everywhere those of a
 processor; tests/gpu has the tests that need one.
 """
 
@@ -17,7 +17,7 @@ LONGEST = ("tests/pipeline/", "tests/training/", "tests/flows/", "tests/research
 
 GPU_ASKED = "NEEDLEDROP_TEST_GPU"
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 if GPU_ASKED not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

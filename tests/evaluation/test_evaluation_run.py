@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +82,8 @@ def words(root: Path, out: Path, cwd: Path) -> list[str]:
 def stage(root: Path, out: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run it in a process of its own."""
     command = [sys.executable, "-m", "components.evaluation", *words(root, out, cwd)]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
+    # Ours: another choice of kernels or threads for a library would be other last bits.
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
