@@ -5,7 +5,6 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -17,6 +16,7 @@ from flows.workspace.terminal import Terminal
 from flows.workspace.workspace import Workspace
 from research.corpus import Corpus, prepare
 from research.jobs import Job, name_of_music_videos, plan_jobs
+from research.music_video_report import VideoReport
 from research.page import write_page
 from research.record import record_study
 from research.settings import StudySettings, read_settings
@@ -55,9 +55,9 @@ def study(root: Path, music_videos: Path | None = None, to_stderr: bool = False)
         except BaseException:
             processes.stop()
             raise
-        found = read_study(settings, planned, results_folder(workspace), corpus, videos)
-        page = write_page(found, root / "docs")
-        where = record_task(found, page, workspace)
+        measured = read_study(settings, planned, results_folder(workspace), corpus, videos)
+        page = write_page(measured, root / "docs")
+        where = record_task(measured, page, workspace)
         terminal.say(f"\nstudy: {page.relative_to(root)}; runs: {where}")
         run.finish("finished")
         return {"page": str(page), "runs": where}
@@ -120,7 +120,7 @@ def measure_task(
 
 
 @task(name="study music videos", cache_policy=NO_CACHE, retries=0, persist_result=False)
-def music_videos_task(workspace: Workspace, folder: Path, processes: Processes, terminal: Terminal) -> dict[str, Any]:
+def music_videos_task(workspace: Workspace, folder: Path, processes: Processes, terminal: Terminal) -> VideoReport:
     """Run the part on real music videos in a process of its own, unless its result is known."""
     out = results_folder(workspace) / f"music-videos-{name_of_music_videos(workspace.root, folder)}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -128,14 +128,13 @@ def music_videos_task(workspace: Workspace, folder: Path, processes: Processes, 
     known = out.is_file()
     if not known and processes.run(command, workspace.root, lambda line: terminal.stage_line("music videos", line)):
         raise Refusal(f"study: the part on music videos failed; run {' '.join(command[1:])} to see why")
-    found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    return found
+    return VideoReport.model_validate_json(out.read_text(encoding="utf-8"))
 
 
 @task(name="study record", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, persist_result=False)
-def record_task(found: Study, page: Path, workspace: Workspace) -> str:
+def record_task(measured: Study, page: Path, workspace: Workspace) -> str:
     """Log the study's runs to MLflow."""
-    return record_study(found, page, workspace)
+    return record_study(measured, page, workspace)
 
 
 def results_folder(workspace: Workspace) -> Path:

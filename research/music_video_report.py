@@ -1,14 +1,16 @@
-"""What the ranks of music videos amount to: figures with intervals, differences, and a table."""
+"""What the ranks of music videos amount to: figures with intervals, differences, and the lines of the page."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.bootstrap import Interval, cluster_weights, intervals
+from components.evaluation.bootstrap import cluster_weights, intervals
 from components.evaluation.difference import paired_difference
+from components.evaluation.metrics_file import Figures, Interval, RankMetrics
+from research.results import divided
 
 SEED: Final = 0
 ONE: Final = "one of the towers, on average"
@@ -34,69 +36,114 @@ class Query:
     rank: dict[str, list[int]]
 
 
-def report(queries: Sequence[Query], resamples: int, confidence: float) -> dict[str, Any]:
-    """Return median rank over N and R@10 per system, what towers gain over CCA, rows and lines."""
+class SystemFigures(Figures):
+    """How well a system ranks the music of videos."""
+
+    median_share: Interval
+    """Median rank as a share of the candidates, 0 to 1; lower is better."""
+    recall_at_10: Interval
+    """Share of queries, 0 to 1, whose music is among the first ten."""
+
+
+class ChanceFigures(Figures):
+    """The same of a random order, as expectations."""
+
+    median_share: float
+    """Median rank as a share of the candidates."""
+    recall_at_10: float
+    """Share of queries whose music is among the first ten."""
+
+
+class VideoReport(Figures):
+    """What was measured on music videos."""
+
+    systems: dict[str, SystemFigures]
+    """By the system's name."""
+    towers_minus_cca: SystemFigures
+    """Paired differences on the same queries."""
+    runs: dict[str, int]
+    """Trainings or draws of each system in a fold."""
+    chance: ChanceFigures
+    """Of a random order."""
+    candidates: tuple[int, ...]
+    """Tracks of each fold."""
+    queries: tuple[Query, ...]
+    """Every video and where each system ranks its music."""
+    left_out: int = 0
+    """Tracks that are shorter than a window."""
+    seconds: float = 0.0
+    """What it took."""
+
+    @property
+    def artists(self) -> int:
+        """Return how many artists the queries are of."""
+        return len({query.artist for query in self.queries})
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the page."""
+        low, high = min(self.candidates), max(self.candidates)
+        yield (
+            f"{len(self.queries)} videos of {self.artists} artists (those who made songs together count as one), "
+            f"{len(self.candidates)} artist-disjoint folds of {low} to {high} candidates, one 60-s window of each track. "
+            "No text is known of them: this is video to music alone. Brackets are 95 % intervals over artists."
+        )
+        yield ""
+        yield "| system | median rank / N | R@10 |"
+        yield "|---|---|---|"
+        yield f"| chance | {self.chance.median_share:.3f} | {self.chance.recall_at_10:.3f} |"
+        for name, figures in self.systems.items():
+            shown = f"towers, {self.runs[ONE]} a fold, scores added" if name == "towers" else name
+            shown += f" ({self.runs[name]} draws a fold)" if "shuffled" in name else ""
+            yield f"| {shown} | {_cell(figures.median_share)} | {_cell(figures.recall_at_10)} |"
+        gain = self.towers_minus_cca
+        yield f"| towers minus CCA, paired | {_cell(gain.median_share, '+')} | {_cell(gain.recall_at_10, '+')} |"
+
+
+def report(queries: Sequence[Query], resamples: int, confidence: float) -> VideoReport:
+    """Return median rank over N and R@10 per system, and what towers gain over CCA."""
     artists = [query.artist for query in queries]
     weights = cluster_weights(artists, resamples, SEED)
     systems = {}
     for name, runs in queries[0].rank.items():
         every = np.tile(weights, len(runs))  # an artist's queries stay together over the runs
-        systems[name] = {
-            "median_share": _scaled(intervals(_shares(queries, name), every, confidence)["MedR"]),
-            "R@10": intervals(_ranks(queries, name), every, confidence)["R@10"],
-        }
-    pair = (artists, resamples, SEED, confidence)
-    gain = {
-        "median_share": _scaled(paired_difference(_shares(queries, "towers"), _shares(queries, "CCA"), *pair)["MedR"]),
-        "R@10": paired_difference(_ranks(queries, "towers"), _ranks(queries, "CCA"), *pair)["R@10"],
-    }
+        systems[name] = SystemFigures(
+            median_share=divided(intervals(_shares(queries, name), every, confidence).median_rank, FINE),
+            recall_at_10=intervals(_ranks(queries, name), every, confidence).recall_at_10,
+        )
+
+    def gain(of: Callable[[Sequence[Query], str], NDArray[np.int64]]) -> RankMetrics:
+        return paired_difference(of(queries, "towers"), of(queries, "CCA"), artists, resamples, SEED, confidence)
+
     sizes = [next(q.candidates for q in queries if q.fold == fold) for fold in sorted({q.fold for q in queries})]
     candidates = np.array([query.candidates for query in queries])
-    chance = {
-        "median_share": float(np.mean((candidates + 1) / 2 / candidates)),
-        "R@10": float(np.mean(10 / candidates)),
-    }
-    found = {
-        "systems": systems, "towers_minus_CCA": gain, "runs": {name: len(runs) for name, runs in queries[0].rank.items()},
-        "chance": chance, "videos": len(queries), "artists": len(set(artists)), "candidates": sizes,
-    }  # fmt: skip
-    return found | {"queries": [asdict(query) for query in queries], "lines": list(_lines(found))}
+    return VideoReport(
+        systems=systems,
+        towers_minus_cca=SystemFigures(
+            median_share=divided(gain(_shares).median_rank, FINE),
+            recall_at_10=gain(_ranks).recall_at_10,
+        ),
+        runs={name: len(runs) for name, runs in queries[0].rank.items()},
+        chance=ChanceFigures(
+            median_share=float(np.mean((candidates + 1) / 2 / candidates)),
+            recall_at_10=float(np.mean(10 / candidates)),
+        ),
+        candidates=tuple(sizes),
+        queries=tuple(queries),
+    )
 
 
 def _ranks(queries: Sequence[Query], name: str) -> NDArray[np.int64]:
     """Return the ranks (runs x Q,) of a system, run after run."""
-    found: NDArray[np.int64] = np.array([query.rank[name] for query in queries], np.int64).T.ravel()
-    return found
+    ranks: NDArray[np.int64] = np.array([query.rank[name] for query in queries], np.int64).T.ravel()
+    return ranks
 
 
 def _shares(queries: Sequence[Query], name: str) -> NDArray[np.int64]:
-    found = [[max(1, round(FINE * rank / query.candidates)) for rank in query.rank[name]] for query in queries]
-    every: NDArray[np.int64] = np.array(found, np.int64).T.ravel()
+    """Return the same as shares of the candidates, in parts of ``FINE``."""
+    shares = [[max(1, round(FINE * rank / query.candidates)) for rank in query.rank[name]] for query in queries]
+    every: NDArray[np.int64] = np.array(shares, np.int64).T.ravel()
     return every
 
 
-def _scaled(found: Interval) -> Interval:
-    return {name: value / FINE for name, value in found.items()}
-
-
-def _lines(found: dict[str, Any]) -> Iterator[str]:
-    low, high = min(found["candidates"]), max(found["candidates"])
-    yield (
-        f"{found['videos']} videos of {found['artists']} artists (those who made songs together count as one), "
-        f"{len(found['candidates'])} artist-disjoint folds of {low} to {high} candidates, one 60-s window of each track. "
-        "No text is known of them: this is video to music alone. Brackets are 95 % intervals over artists."
-    )
-    yield ""
-    yield "| system | median rank / N | R@10 |"
-    yield "|---|---|---|"
-    yield f"| chance | {found['chance']['median_share']:.3f} | {found['chance']['R@10']:.3f} |"
-    for name, figures in found["systems"].items():
-        shown = f"towers, {found['runs'][ONE]} a fold, scores added" if name == "towers" else name
-        shown += f" ({found['runs'][name]} draws a fold)" if "shuffled" in name else ""
-        yield f"| {shown} | {_cell(figures['median_share'])} | {_cell(figures['R@10'])} |"
-    gain = found["towers_minus_CCA"]
-    yield f"| towers minus CCA, paired | {_cell(gain['median_share'], '+')} | {_cell(gain['R@10'], '+')} |"
-
-
-def _cell(found: Interval, sign: str = "") -> str:
-    return f"{found['value']:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
+def _cell(interval: Interval, sign: str = "") -> str:
+    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"

@@ -8,7 +8,6 @@ splits inside the training data and is then fitted on all of it. The control is 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -34,7 +33,7 @@ from components.stage import write_json
 from components.training.params import TrainingSection
 from research.music_video_cca import Scores, cca_scores, paired
 from research.music_video_features import Track, artist_folds, read_tracks
-from research.music_video_report import ONE, Query, report
+from research.music_video_report import ONE, Query, VideoReport, report
 from research.music_video_windows import (
     clip_id,
     middle,
@@ -98,8 +97,8 @@ class Member:
 Run = Callable[[list[Member]], Iterable[Scores]]
 
 
-def music_videos(folder: Path, settings: VideoSettings) -> dict[str, Any]:
-    """Return what was measured: figures with intervals, a row per query, and lines of Markdown.
+def music_videos(folder: Path, settings: VideoSettings) -> VideoReport:
+    """Return what was measured: figures with intervals, and a row per query.
 
     Raises:
         ValueError: the folder is absent or does not hold the features; too few artists or tracks.
@@ -113,8 +112,8 @@ def music_videos(folder: Path, settings: VideoSettings) -> dict[str, Any]:
         for number in range(settings.folds):
             queries += _fold(tracks, fold, number, settings, Path(scratch) / f"fold-{number}", run)
             print(f"music videos: fold {number + 1} of {settings.folds}, {time.monotonic() - began:.0f} s", flush=True)
-    found = report(queries, settings.resamples, settings.confidence)
-    return found | {"left_out": len(known) - len(tracks), "seconds": time.monotonic() - began}
+    measured = report(queries, settings.resamples, settings.confidence)
+    return measured.model_copy(update={"left_out": len(known) - len(tracks), "seconds": time.monotonic() - began})
 
 
 @contextmanager
@@ -164,7 +163,7 @@ def _fold(
     rank = {name: np.stack([ranks(scores, own) for scores in of]) for name, of in systems.items()}  # (runs, N)
     for at, track in enumerate(test):
         yield Query(
-            track.id, track.artist, number, len(test), {name: found[:, at].tolist() for name, found in rank.items()}
+            track.id, track.artist, number, len(test), {name: runs[:, at].tolist() for name, runs in rank.items()}
         )
 
 
@@ -211,12 +210,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
     asked = parser.parse_args(arguments)
     try:
-        found = music_videos(asked.folder, read_settings())
+        measured = music_videos(asked.folder, read_settings())
     except ValueError as error:
         sys.exit(f"error: {error}")
-    print("\n".join(found["lines"]))
+    print("\n".join(measured.lines()))
     if asked.out:
-        write_json(asked.out, json.loads(json.dumps(found)))
+        write_json(asked.out, measured.model_dump(mode="json"))
 
 
 if __name__ == "__main__":

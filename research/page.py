@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from components.evaluation.bootstrap import Interval
+from components.evaluation.metrics_file import FUSED, MODES, Counterfactual, Interval
 from components.stage import atomic_file
 from research.figures import draw
 from research.gpu import gpu_lines
-from research.tables import FUSED, Study, Verdict
+from research.music_video_report import VideoReport
+from research.tables import Study, TableRow, Verdict
 
 PAGE = "study.md"
 _WORDS = {True: "held", False: "did not hold", None: "not decided"}
@@ -31,9 +31,9 @@ def _lines(study: Study, figures: dict[str, Path]) -> Iterator[str]:
     yield ""
     yield (
         f"Demo corpus with {splits['train']} train, {splits['val']} val and {splits['test']} test clips. "
-        f"{pool['queries']} test queries in {pool['pools']} pools of {pool['size']} tracks that share no clip; test texts are "
+        f"{pool.queries} test queries in {pool.pools} pools of {pool.size} tracks that share no clip; test texts are "
         f"human-like descriptions, train texts are captions unless a row says otherwise. Chance R@10 is "
-        f"{pool['chance']['R@10']:.3f}, chance median rank {pool['chance']['MedR']:g}. Trained rows are means of "
+        f"{pool.chance.recall_at_10:.3f}, chance median rank {pool.chance.median_rank:g}. Trained rows are means of "
         f"{seeds} seeds unless noted; brackets are 95 % intervals over artists (10,000 resamples). Video to music, whole tracks."
     )
     yield ""
@@ -67,16 +67,16 @@ def _ending(study: Study, docs: Path) -> Iterator[str]:
 
 
 def _figure(verdict: Verdict) -> str:
-    claim, found = verdict.claim, verdict.found
+    claim, estimate = verdict.claim, verdict.estimate
     what = f"{claim.row}, R@10 of {claim.mode}"
     if claim.ratio is not None:
-        return f"{what}: {_of(found, 2)} of {claim.against}, asked {claim.ratio:g}"
-    return f"{what}: {_of(found, 3, sign=True)} against {claim.against}"
+        return f"{what}: {_of(estimate, 2)} of {claim.against}, asked {claim.ratio:g}"
+    return f"{what}: {_of(estimate, 3, sign=True)} against {claim.against}"
 
 
-def _of(found: Interval, digits: int, sign: bool = False) -> str:
+def _of(interval: Interval, digits: int, sign: bool = False) -> str:
     plus = "+" if sign else ""
-    return f"{found['value']:{plus}.{digits}f} [{found['low']:{plus}.{digits}f}, {found['high']:{plus}.{digits}f}]"
+    return f"{interval.value:{plus}.{digits}f} [{interval.low:{plus}.{digits}f}, {interval.high:{plus}.{digits}f}]"
 
 
 def _table(study: Study, letter: str) -> Iterator[str]:
@@ -87,16 +87,14 @@ def _table(study: Study, letter: str) -> Iterator[str]:
     yield "| row | " + " | ".join(heads) + " |"
     yield "|---" * (len(heads) + 1) + "|"
     for row in rows:
-        cells = [_cell(row, mode) for mode in ("video", "text", FUSED)]
-        cells.append(
-            ", ".join(f"{row['share'][mode]:.2f}" if mode in row["share"] else "-" for mode in ("video", "text", FUSED))
-        )
-        cells += [f"{row['recall'][FUSED][k]['value']:.3f}" if FUSED in row["recall"] else "-" for k in (1, 5)]
-        cells.append(f"{row['median'][FUSED]:g}" if FUSED in row["median"] else "-")
-        cells += [_counterfactual(row["counterfactual"])] if first else []
-        yield f"| {row['row']} | " + " | ".join(cells) + " |"
+        cells = [_cell(row, mode) for mode in MODES]
+        cells.append(", ".join(f"{row.share[mode]:.2f}" if mode in row.share else "-" for mode in MODES))
+        cells += [f"{row.recall[FUSED][k].value:.3f}" if FUSED in row.recall else "-" for k in (1, 5)]
+        cells.append(f"{row.median[FUSED]:g}" if FUSED in row.median else "-")
+        cells += [_counterfactual(row.counterfactual)] if first else []
+        yield f"| {row.name} | " + " | ".join(cells) + " |"
     if first:
-        limits = [study.limit(mode) for mode in ("video", "text", FUSED)]
+        limits = [study.limit(mode) for mode in MODES]
         cells = [*(f"{limit:.3f}" for limit in limits), "1, 1, 1", *(f"{study.limit(FUSED, k):.3f}" for k in (1, 5))]
         cells += [f"{study.oracle.median(FUSED):g}", "-"]
         yield "| oracle | " + " | ".join(cells) + " |"
@@ -107,23 +105,23 @@ def _table(study: Study, letter: str) -> Iterator[str]:
         )
 
 
-def _cell(row: dict[str, Any], mode: str) -> str:
-    return _of(row["recall"][mode][10], 3) if mode in row["recall"] else "-"
+def _cell(row: TableRow, mode: str) -> str:
+    return _of(row.recall[mode][10], 3) if mode in row.recall else "-"
 
 
-def _counterfactual(reports: list[dict[str, Any]]) -> str:
-    found = [report for report in reports if report]
-    if not found:
+def _counterfactual(seeds: list[Counterfactual]) -> str:
+    if not seeds:
         return "-"
-    own, donor = (sum(report[side]["R@10"]["value"] for report in found) / len(found) for side in ("own", "donor"))
+    own = sum(one.own.recall_at_10.value for one in seeds) / len(seeds)
+    donor = sum(one.donor.recall_at_10.value for one in seeds) / len(seeds)
     return f"{own:.3f}, {donor:.3f}"
 
 
-def _videos(found: dict[str, Any] | None) -> Iterator[str]:
-    if found is None:
+def _videos(videos: VideoReport | None) -> Iterator[str]:
+    if videos is None:
         yield "Left out: the features of MuVi-Sync were not given (`needledrop study --music-videos FOLDER`)."
         return
-    yield from found["lines"]
+    yield from videos.lines()
 
 
 def _cost(study: Study) -> Iterator[str]:

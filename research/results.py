@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components import tables
-from components.evaluation.bootstrap import Interval, cluster_weights, mean_interval
+from components.evaluation.bootstrap import cluster_weights, mean_interval
 from components.evaluation.clusters import clusters_of
+from components.evaluation.metrics_file import Interval, Metrics, read_metrics
 
 RESAMPLES, SEED, CONFIDENCE = 10_000, 7, 0.95
 CUTOFFS = (1, 5, 10)
@@ -51,9 +52,9 @@ class Measured:
     ranks: dict[str, NDArray[np.int64]]
 
     @cached_property
-    def reports(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[Metrics]:
         """Return metrics.json of each seed."""
-        return [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in self.folders]
+        return [read_metrics(folder / "metrics.json") for folder in self.folders]
 
     @cached_property
     def jobs(self) -> list[dict[str, Any]]:
@@ -62,8 +63,8 @@ class Measured:
 
     def hits(self, mode: str, cutoff: int) -> NDArray[np.float64]:
         """Return (Q,): the share of seeds whose rank is within the cutoff."""
-        found: NDArray[np.float64] = (self.ranks[mode] <= cutoff).mean(axis=0)
-        return found
+        hits: NDArray[np.float64] = (self.ranks[mode] <= cutoff).mean(axis=0)
+        return hits
 
     def median(self, mode: str) -> float:
         """Return the median rank over queries and seeds."""
@@ -81,12 +82,12 @@ def read_queries(folder: Path, manifest: Path) -> Queries:
 
 def read_measured(folders: Sequence[Path], queries: Queries, file: str = "ranks.parquet") -> Measured:
     """Return a row's results; ``file`` may be that of the oracle."""
-    found = [_ranks(folder, file) for folder in folders]
-    modes = set.intersection(*(set(one) for one in found))
+    seeds = [_ranks(folder, file) for folder in folders]
+    modes = set.intersection(*(set(one) for one in seeds))
     ranks = {
-        mode: np.array([[one[mode][clip] for clip in queries.clips] for one in found])
+        mode: np.array([[one[mode][clip] for clip in queries.clips] for one in seeds])
         for mode in sorted(modes)
-        if all(len(one[mode]) == len(queries.clips) for one in found)
+        if all(len(one[mode]) == len(queries.clips) for one in seeds)
     }
     return Measured(tuple(folders), ranks)
 
@@ -96,9 +97,14 @@ def difference(a: Measured, b: Measured, mode: str, queries: Queries, cutoff: in
     return queries.mean(a.hits(mode, cutoff) - b.hits(mode, cutoff))
 
 
+def divided(interval: Interval, by: float) -> Interval:
+    """Return a figure and the ends of its interval over a number above 0."""
+    return Interval(value=interval.value / by, low=interval.low / by, high=interval.high / by)
+
+
 def _ranks(folder: Path, file: str) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    ranks: dict[str, dict[str, int]] = {}
     for row in tables.read_rows(folder / file):
         if (row.get("level", "track"), row.get("direction", "video_to_music")) == ("track", "video_to_music"):
-            found.setdefault(row["mode"], {})[row["clip_id"]] = row["rank"]
-    return found
+            ranks.setdefault(row["mode"], {})[row["clip_id"]] = row["rank"]
+    return ranks

@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from components.encoder.embed import MODES
-from components.evaluation.bootstrap import Interval
+from components.evaluation.metrics_file import Counterfactual, Interval, PoolFacts
 from research.corpus import Corpus
 from research.jobs import Job
-from research.results import CUTOFFS, Measured, Queries, difference, read_measured, read_queries
+from research.music_video_report import VideoReport
+from research.results import CUTOFFS, Measured, Queries, difference, divided, read_measured, read_queries
 from research.settings import Claim, StudySettings
-
-FUSED = "video+text"
 
 
 @dataclass(frozen=True)
@@ -21,13 +19,32 @@ class Verdict:
 
     Attributes:
         claim: as study.yaml has it.
-        found: the figure with its interval.
+        estimate: the figure that it is about, with its interval.
         held: True: the interval lies beyond the mark; False: the figure misses it; None: undecided.
     """
 
     claim: Claim
-    found: Interval
+    estimate: Interval
     held: bool | None
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table.
+
+    Attributes:
+        name: as study.yaml has it.
+        recall: by query mode and cutoff, with intervals.
+        share: of the oracle's R@10, by query mode.
+        median: rank, by query mode.
+        counterfactual: of each seed that was asked with other texts.
+    """
+
+    name: str
+    recall: dict[str, dict[int, Interval]]
+    share: dict[str, float]
+    median: dict[str, float]
+    counterfactual: list[Counterfactual]
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,7 @@ class Study:
         rows: results by (experiment, row).
         oracle: the best possible ranking of the same queries.
         queries: and their resamples.
-        pool: facts of the test pools (metrics.json, key ``pool``).
+        pool: facts of the test pools.
         splits: clips by split.
         videos: what the music videos gave; None where their features are absent.
     """
@@ -48,9 +65,9 @@ class Study:
     rows: dict[tuple[str, str], Measured]
     oracle: Measured
     queries: Queries
-    pool: dict[str, Any]
+    pool: PoolFacts
     splits: dict[str, int]
-    videos: dict[str, Any] | None
+    videos: VideoReport | None
 
     def recall(self, key: tuple[str, str], mode: str, cutoff: int = 10) -> Interval:
         """Return the recall of a row, averaged over seeds."""
@@ -62,56 +79,49 @@ class Study:
 
     def share(self, key: tuple[str, str], mode: str, cutoff: int = 10) -> float:
         """Return a row's recall as a share of the oracle's."""
-        return self.recall(key, mode, cutoff)["value"] / self.limit(mode, cutoff)
+        return self.recall(key, mode, cutoff).value / self.limit(mode, cutoff)
 
     @cached_property
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Return every table as plain values: per row an Interval per mode and cutoff, shares, medians.
-
-        The page, the figures and the runs all read them, and each interval takes 10,000 resamples.
-        """
+    def tables(self) -> dict[str, list[TableRow]]:
+        """Return every table: the page, the figures and the runs all read them, and each interval takes 10,000 resamples."""
         return {letter: self._table(letter) for letter in self.settings.experiments}
 
-    def _table(self, letter: str) -> list[dict[str, Any]]:
+    def _table(self, letter: str) -> list[TableRow]:
         out = []
         for row in self.settings.experiments[letter].rows:
             key = (letter, row.name)
             measured = self.rows[key]
             modes = [mode for mode in MODES if mode in measured.ranks]
             out.append(
-                {
-                    "row": row.name,
-                    "seeds": len(measured.folders),
-                    "recall": {mode: {k: self.recall(key, mode, k) for k in CUTOFFS} for mode in modes},
-                    "share": {mode: self.share(key, mode) for mode in modes},
-                    "median": {mode: measured.median(mode) for mode in modes},
-                    "counterfactual": [report.get("counterfactual", {}) for report in measured.reports],
-                    "cpu_s": [job["cpu_s"] for job in measured.jobs],
-                }
+                TableRow(
+                    name=row.name,
+                    recall={mode: {k: self.recall(key, mode, k) for k in CUTOFFS} for mode in modes},
+                    share={mode: self.share(key, mode) for mode in modes},
+                    median={mode: measured.median(mode) for mode in modes},
+                    counterfactual=[one.counterfactual for one in measured.metrics if one.counterfactual],
+                )
             )
         return out
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """Judge every claim."""
-        return [self._judge(claim) for claim in self.settings.claims]
+        """Test every claim."""
+        return [self._verdict(claim) for claim in self.settings.claims]
 
-    def _judge(self, claim: Claim) -> Verdict:
+    def _verdict(self, claim: Claim) -> Verdict:
         mine = self.rows[claim.experiment, claim.row]
-        if claim.against == "oracle":
-            limit = self.limit(claim.mode)
-            found = {
-                name: value / limit for name, value in self.recall((claim.experiment, claim.row), claim.mode).items()
-            }
-        elif claim.ratio is not None:
-            base = self.rows[claim.experiment, claim.against].hits(claim.mode, 10).mean()
-            found = {name: value / base for name, value in self.queries.mean(mine.hits(claim.mode, 10)).items()}
-        else:
-            found = difference(mine, self.rows[claim.experiment, claim.against], claim.mode, self.queries)
         if claim.ratio is not None:
-            return Verdict(claim, found, found["value"] >= claim.ratio)
-        held = True if found["low"] > 0 else False if found["high"] < 0 else None
-        return Verdict(claim, found, held)
+            share = divided(self.queries.mean(mine.hits(claim.mode, 10)), self._base(claim))
+            return Verdict(claim, share, share.value >= claim.ratio)
+        gain = difference(mine, self.rows[claim.experiment, claim.against], claim.mode, self.queries)
+        held = True if gain.low > 0 else False if gain.high < 0 else None
+        return Verdict(claim, gain, held)
+
+    def _base(self, claim: Claim) -> float:
+        """Return the R@10 that a claim takes its share of."""
+        if claim.against == "oracle":
+            return self.limit(claim.mode)
+        return float(self.rows[claim.experiment, claim.against].hits(claim.mode, 10).mean())
 
 
 def read_study(
@@ -119,7 +129,7 @@ def read_study(
     planned: dict[tuple[str, str], list[Job]],
     results: Path,
     corpus: Corpus,
-    videos: dict[str, Any] | None,
+    videos: VideoReport | None,
 ) -> Study:
     """Read every result of the plan."""
     import pyarrow.compute as pc
@@ -133,4 +143,4 @@ def read_study(
     oracle = read_measured([first], queries, "oracle.parquet")
     counted = pc.value_counts(tables.read_table(manifest).column("split")).to_pylist()
     splits = {row["values"]: row["counts"] for row in counted}
-    return Study(settings, rows, oracle, queries, rows[next(iter(rows))].reports[0]["pool"], splits, videos)
+    return Study(settings, rows, oracle, queries, rows[next(iter(rows))].metrics[0].pool, splits, videos)

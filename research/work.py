@@ -6,6 +6,7 @@ Run as ``python -m research.work JOB.json``; the job file names inputs and outpu
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ def main(path: Path) -> None:
     from components import stage, tables
     from components.encoder.device import settle
     from components.encoder.params import EncoderSection
+    from components.evaluation.metrics_file import write_metrics
     from components.evaluation.oracle import read_truth
     from components.evaluation.params import EvaluationSection
     from components.evaluation.pool import choose_pool
-    from components.evaluation.report import RANKS
+    from components.evaluation.retrieval import RANKS
     from components.evaluation.run import measure
     from components.modalities import MUSIC, TEXT, VIDEO
     from components.settings import parse_section
@@ -51,7 +53,7 @@ def main(path: Path) -> None:
         pool = choose_pool(manifest, {VIDEO: video, MUSIC: music, TEXT: text}, annotations, section)
         tags = tables.read_rows(files["tags"], tables.TAGS)
         measured = measure(scorer, pool, read_truth(files["truth"]), tags, section)
-        stage.write_json(folder / "metrics.json", measured.report)
+        write_metrics(folder / "metrics.json", measured.metrics)
         tables.write_rows(folder / "ranks.parquet", measured.rows, RANKS)
         tables.write_rows(folder / "oracle.parquet", _oracle(pool.rows, measured.oracle), ORACLE, ("mode", "clip_id"))
         stage.write_json(folder / "job.json", task | {"cpu_s": time.process_time() - began} | facts)
@@ -66,7 +68,7 @@ def _first(manifest: list[dict[str, Any]], clips: int | None) -> list[dict[str, 
     return [row for row in manifest if row["clip_id"] not in left_out]
 
 
-def _oracle(rows: list[dict[str, Any]], ranks: dict[str, Any]) -> list[dict[str, Any]]:
+def _oracle(rows: list[dict[str, Any]], ranks: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {"clip_id": row["clip_id"], "mode": mode, "rank": int(rank[at])}
         for mode, rank in sorted(ranks.items())

@@ -27,9 +27,10 @@ def main() -> None:
     )
     section: EvaluationSection = read_section(EvaluationSection, "evaluation")
     from components.encoder.serialise import load_model
+    from components.evaluation.metrics_file import write_metrics
     from components.evaluation.oracle import read_truth
     from components.evaluation.plots import draw_all
-    from components.evaluation.report import RANKS
+    from components.evaluation.retrieval import RANKS
     from components.evaluation.run import evaluate
 
     stores = {
@@ -42,7 +43,7 @@ def main() -> None:
         FeatureStore.open(args.annotations),
     )
     measured = evaluate(load_model(args.model), manifest, stores, annotations, truth, section, tags)
-    stage.write_json(args.metrics, measured.report)
+    write_metrics(args.metrics, measured.metrics)
     tables.write_rows(args.ranks, measured.rows, RANKS, sort_by=("level", "direction", "mode", "clip_id"))
     with stage.atomic_folder(args.plots) as folder:
         draw_all(folder, measured, tables.read_rows(args.history))

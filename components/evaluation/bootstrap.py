@@ -1,13 +1,12 @@
 """Bootstrap intervals of retrieval metrics: queries are resampled by cluster, the gallery stays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.metrics import CUTOFFS, summarise
-
-Interval = dict[str, float]
+from components.evaluation.metrics_file import Interval, RankMetrics
 
 CHUNK = 250  # resamples at a time: bounds memory at CHUNK x Q float32
 
@@ -23,23 +22,28 @@ def cluster_weights(clusters: Sequence[str], resamples: int, seed: int) -> NDArr
     return drawn[:, member].astype(np.float32)
 
 
-def intervals(rank: NDArray[np.integer], weights: NDArray[np.float32], confidence: float) -> dict[str, Interval]:
-    """Return every metric of ranks (Q,) as {value, low, high}, percentile bootstrap."""
+def intervals(rank: NDArray[np.integer], weights: NDArray[np.float32], confidence: float) -> RankMetrics:
+    """Return every metric of ranks (Q,) with its interval, percentile bootstrap."""
     sampled = resampled(rank, weights)
-    return {name: interval(value, sampled[name], confidence) for name, value in summarise(rank).items()}
+    return rank_metrics({name: interval(value, sampled[name], confidence) for name, value in summarise(rank).items()})
+
+
+def rank_metrics(by_name: Mapping[str, Interval]) -> RankMetrics:
+    """Return figures by the names of `components.evaluation.metrics` as one value."""
+    return RankMetrics.model_validate(by_name)
 
 
 def mean_interval(values: NDArray[np.floating], weights: NDArray[np.float32], confidence: float) -> Interval:
-    """Return the mean of one number per query (Q,) as {value, low, high}."""
+    """Return the mean of one number per query (Q,) with its interval."""
     sampled = weights.astype(np.float64) @ values.astype(np.float64) / weights.sum(axis=1)
     return interval(float(values.mean()), sampled, confidence)
 
 
 def interval(value: float, sampled: NDArray[np.floating], confidence: float) -> Interval:
-    """Return a value with the percentiles of its resamples (R,) as {value, low, high}."""
+    """Return a value with the percentiles of its resamples (R,)."""
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(sampled, [tail, 1.0 - tail])
-    return {"value": value, "low": float(low), "high": float(high)}
+    return Interval(value=value, low=float(low), high=float(high))
 
 
 def resampled(rank: NDArray[np.integer], weights: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:

@@ -10,11 +10,9 @@ from components.encoder.embed import Gathers
 from components.encoder.ranking import ranks
 from components.evaluation.exchange import Exchanged
 from components.evaluation.pool import Pool
-from components.evaluation.retrieval import DIRECTIONS, Ranking, Scores, checked, rank_one
+from components.evaluation.retrieval import COUNTERFACTUAL, DIRECTIONS, Ranking, Scores, checked, rank_one
 from components.evaluation.scorer import Scorer
 from components.modalities import TEXT, Modality
-
-COUNTERFACTUAL = "counterfactual"
 
 Columns = dict[str, NDArray[np.int64]]
 
@@ -32,14 +30,13 @@ def rank_counterfactual(scorer: Scorer, part: Pool, scores: Scores, donor: NDArr
     given = [ids[at] for at in donor]
     sources = dict[Modality, Gathers](part.stores) | {TEXT: Exchanged(part.stores[TEXT], ids, given)}
     mixed = checked(scorer.scores(sources, ids, "video+text"), ids, COUNTERFACTUAL)
-    found = rank_one("track", DIRECTIONS[0], COUNTERFACTUAL, part, mixed, same)
-    found = replace(
-        found,
+    ranking = replace(
+        rank_one("track", DIRECTIONS[0], COUNTERFACTUAL, part, mixed, same),
         donor=np.array(given),
         donor_rank=ranks(mixed, same[donor]),
         donor_before=ranks(scores["video"], same[donor]),
     )
-    return found.only(donor != np.arange(len(donor)))
+    return ranking.only(donor != np.arange(len(donor)))
 
 
 def guided(scores: Scores, same: NDArray[np.bool_], donor: NDArray[np.int64], weights: Sequence[float]) -> Columns:
@@ -59,12 +56,11 @@ def guided(scores: Scores, same: NDArray[np.bool_], donor: NDArray[np.int64], we
         ``own``: (n, W) rank of the own track for video and own text; ``donor``: of the donor's track for
         video and the donor's text; ``kept``: of the own track for video and the donor's text.
     """
-    own, given = [], []
-    kept = []
+    own, given, kept = [], [], []
     for weight in weights:
         video, words = np.float32(1.0 - weight) * scores["video"], np.float32(weight) * scores["text"]
         own.append(ranks(video + words, same))
         other = video + words[donor]
         given.append(ranks(other, same[donor]))
         kept.append(ranks(other, same))
-    return {name: np.stack(found, axis=1) for name, found in (("own", own), ("donor", given), ("kept", kept))}
+    return {name: np.stack(rank, axis=1) for name, rank in (("own", own), ("donor", given), ("kept", kept))}

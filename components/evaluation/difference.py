@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.bootstrap import Interval, cluster_weights, interval, resampled
+from components.evaluation.bootstrap import cluster_weights, interval, rank_metrics, resampled
 from components.evaluation.metrics import summarise
+from components.evaluation.metrics_file import RankMetrics
 
 
 def paired_difference(
@@ -16,8 +17,8 @@ def paired_difference(
     resamples: int,
     seed: int,
     confidence: float,
-) -> dict[str, Interval]:
-    """Return metric of a minus metric of b, as {value, low, high} per metric (R@1, R@5, R@10, MedR, MRR).
+) -> RankMetrics:
+    """Return every metric of a minus that of b, with the interval of the difference.
 
     Each resample draws clusters once and takes both systems' ranks of the same queries, so what makes
     a query hard for both cancels. A recall above 0 speaks for a; a median rank below 0 does.
@@ -45,4 +46,6 @@ def paired_difference(
     weights = cluster_weights(clusters, resamples, seed)
     drawn_a, drawn_b = resampled(rank_a, weights), resampled(rank_b, weights)
     mine, theirs = summarise(rank_a), summarise(rank_b)
-    return {name: interval(mine[name] - theirs[name], drawn_a[name] - drawn_b[name], confidence) for name in mine}
+    return rank_metrics(
+        {name: interval(mine[name] - theirs[name], drawn_a[name] - drawn_b[name], confidence) for name in mine}
+    )

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from components.encoder.embed import MODES
 from components.encoder.ranking import competitors
-from components.evaluation.bootstrap import Interval
+from components.evaluation.metrics_file import OracleRatio, RankMetrics
 from components.modalities import TEXT, VIDEO, Modality
 
 WORLD: Final = b"world"
@@ -144,12 +144,12 @@ def _ranks(likely: NDArray[np.float64], positives: NDArray[np.bool_], rng: np.ra
     return found
 
 
-def ratio(model: dict[str, Interval], oracle: dict[str, Interval]) -> dict[str, float]:
+def ratio(model: RankMetrics, oracle: RankMetrics) -> OracleRatio:
     """Return the model's share of the oracle per recall and MRR; for median rank, oracle over model."""
-    found = {}
-    for name, best in oracle.items():
-        mine, limit = model[name]["value"], best["value"]
-        above, below = (limit, mine) if name == "MedR" else (mine, limit)
+    shares = {}
+    for name in RankMetrics.model_fields:
+        own, limit = getattr(model, name).value, getattr(oracle, name).value
+        above, below = (limit, own) if name == "median_rank" else (own, limit)
         if below > 0:
-            found[name] = above / below
-    return found
+            shares[name] = above / below
+    return OracleRatio(**shares)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.encoder.embed import MODES, Gathers
@@ -21,7 +22,26 @@ from components.evaluation.segments import OneSegment, middle_segments, segments
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
 
 DIRECTIONS = ("video_to_music", "music_to_video")
+COUNTERFACTUAL = "counterfactual"  # mode of queries with another track's text
+CAPTION, FUSED_CAPTION = "caption", "video+caption"  # modes text and video+text, the caption in place of the annotation
 PER_QUERY = ("clips", "rank", "score", "top", "positives", "number", "donor", "donor_rank", "donor_before")
+
+RANKS = pa.schema(
+    [
+        pa.field("level", pa.string(), nullable=False),
+        pa.field("direction", pa.string(), nullable=False),
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("rank", pa.int64(), nullable=False),
+        pa.field("pool", pa.int64(), nullable=False),  # clips in the pool
+        pa.field("pool_number", pa.int64(), nullable=False),
+        pa.field("positive_score", pa.float64(), nullable=False),
+        pa.field("top_clip_id", pa.string(), nullable=False),
+        ("donor_clip_id", pa.string()),  # mode counterfactual: whose text it is,
+        ("donor_rank", pa.int64()),  # that clip's track's rank,
+        ("donor_rank_by_video", pa.int64()),  # and its rank for the video alone
+    ]
+)
 
 Scores = dict[str, NDArray[np.float32]]  # (n, n) by mode
 
@@ -84,14 +104,14 @@ class Ranking:
 def rank_everything(scorer: Scorer, pool: Pool, modes: Iterable[str] = tuple(MODES)) -> Iterator[Ranking]:
     """Yield the rankings of both levels, both directions and those of ``modes`` that the pool has features for."""
     wanted = tuple(modes)
-    found = [
+    by_pool = [
         [
             *rank_both_ways("track", part, track_scores(scorer, part, wanted)),
             *rank_both_ways("segment", part, segment_scores(scorer, part, wanted)),
         ]
         for part in pool.parts()
     ]
-    for same in zip(*found, strict=True):
+    for same in zip(*by_pool, strict=True):
         yield join(same)
 
 
@@ -141,9 +161,9 @@ def rank_one(
     ids = np.array(part.ids)
     number = np.zeros(len(part), np.int64) if part.number is None else part.number
     best = np.where(positives, scores, -np.inf).max(axis=1).astype(np.float32)
-    found = ranks(scores, positives)
+    rank = ranks(scores, positives)
     return Ranking(
-        level, direction, mode, ids, found, best, ids[scores.argmax(axis=1)], positives.sum(axis=1), number, len(part)
+        level, direction, mode, ids, rank, best, ids[scores.argmax(axis=1)], positives.sum(axis=1), number, len(part)
     )
 
 
@@ -172,10 +192,10 @@ def _one_segment_each(pool: Pool) -> dict[Modality, Gathers]:
     middle = middle_segments(video, pool.ids)
     last = video.segments[video.rows_of(pool.ids)] - 1
     place: NDArray[np.float64] = middle / np.maximum(last, 1)
-    found: dict[Modality, Gathers] = {
+    sources: dict[Modality, Gathers] = {
         VIDEO: OneSegment(video, pool.ids, middle),
         MUSIC: OneSegment(music, pool.ids, segments_at(music, pool.ids, place)),
     }
     if TEXT in pool.stores:
-        found[TEXT] = pool.stores[TEXT]
-    return found
+        sources[TEXT] = pool.stores[TEXT]
+    return sources

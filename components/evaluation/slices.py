@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.bootstrap import cluster_weights, mean_interval
+from components.evaluation.metrics_file import Mode, SliceInterval, SliceRow
 from components.evaluation.params import EvaluationSection
 from components.evaluation.relevance import Tags
 from components.evaluation.retrieval import Ranking
@@ -19,28 +20,28 @@ log = logging.getLogger(__name__)
 
 
 def slice_rankings(
-    rankings: Sequence[Ranking],
+    rankings: Mapping[Mode, Ranking],
     rows: Sequence[Mapping[str, Any]],
     tags: Tags,
     cluster: Mapping[str, str],
     section: EvaluationSection,
-) -> list[dict[str, Any]]:
+) -> list[SliceRow]:
     """Return one row per slice: what it is cut by, its name, size, and R@10 with interval by mode.
 
     Args:
-        rankings: of one level and direction, one per mode, all of the same queries.
+        rankings: of one level and direction by mode, all of the same queries.
         rows: the manifest's.
         tags: of every clip; without any, genres and moods are no slices.
         cluster: of every clip id.
         section: least size, edges of the lengths, intervals.
     """
     by_clip = {str(row["clip_id"]): row for row in rows}
-    clips = [str(clip) for clip in rankings[0].clips]
+    clips = [str(clip) for clip in next(iter(rankings.values())).clips]
     labels = {by: [most_probable(tags.get(clip, ()), group) for clip in clips] for by, group in GROUPS.items() if tags}
     labels["length"] = [
         length_class(by_clip[clip]["end_s"] - by_clip[clip]["start_s"], section.length_edges_s) for clip in clips
     ]
-    found = []
+    cut: list[SliceRow] = []
     for by, named in labels.items():
         array = np.array(named)
         sizes = {name: int((array == name).sum()) for name in sorted(set(named), key=_order)}
@@ -50,23 +51,28 @@ def slice_rankings(
                 "evaluation: %d of %d slices by %s have fewer than %d queries and are left out",
                 len(sizes) - len(large), len(sizes), by, section.least_slice,
             )  # fmt: skip
-        found += [slice_row(by, name, [r.only(array == name) for r in rankings], cluster, section) for name in large]
-    return found
+        for name in large:
+            inside = {mode: ranking.only(array == name) for mode, ranking in rankings.items()}
+            cut.append(slice_row(by, name, inside, cluster, section))
+    return cut
 
 
 def slice_row(
-    by: str, name: str, rankings: Sequence[Ranking], cluster: Mapping[str, str], section: EvaluationSection
-) -> dict[str, Any]:
-    """Return the row of one slice; queries of one cluster alone have no interval."""
-    members = [cluster[str(clip)] for clip in rankings[0].clips]
+    by: str, name: str, rankings: Mapping[Mode, Ranking], cluster: Mapping[str, str], section: EvaluationSection
+) -> SliceRow:
+    """Return the row of one slice from its rankings by mode; queries of one cluster alone have no interval."""
+    clips = next(iter(rankings.values())).clips
+    members = [cluster[str(clip)] for clip in clips]
     weights = cluster_weights(members, section.resamples, section.seed)
-    recall: dict[str, dict[str, float | None]] = {}
-    for ranking in rankings:
+    recall: dict[Mode, SliceInterval] = {}
+    for mode, ranking in rankings.items():
         hit: NDArray[np.float64] = (ranking.rank <= 10).astype(np.float64)
-        recall[ranking.mode] = {**mean_interval(hit, weights, section.confidence)}
-        if len(set(members)) < 2:
-            recall[ranking.mode] |= {"low": None, "high": None}
-    return {"by": by, "name": name, "queries": len(members), "clusters": len(set(members)), "R@10": recall}
+        mean = mean_interval(hit, weights, section.confidence)
+        several = len(set(members)) > 1
+        recall[mode] = SliceInterval(
+            value=mean.value, low=mean.low if several else None, high=mean.high if several else None
+        )
+    return SliceRow(by=by, name=name, queries=len(members), clusters=len(set(members)), recall_at_10=recall)
 
 
 def most_probable(tags: Sequence[Mapping[str, Any]], group: str) -> str:

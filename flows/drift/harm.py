@@ -4,11 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-FUSED: Final = "video+text"
+from components.evaluation.metrics_file import FUSED, Metrics
+
 GROUP: Final = "genres"
 NO_TAG: Final = "untagged"
 CAVEAT: Final = (
@@ -56,16 +57,18 @@ class Harm:
         )
 
 
-def slices_of(metrics: dict[str, Any]) -> tuple[float | None, tuple[Slice, ...]]:
-    """Return fused R@10, overall and by genre, from the evaluation's metrics."""
-    overall = metrics.get("track", {}).get("video_to_music", {}).get(FUSED, {}).get("R@10", {}).get("value")
-    found = []
-    for row in metrics.get("slices", ()):
-        value = row["R@10"].get(FUSED, {})
-        if row["by"] == "genre" and value.get("low") is not None:
-            error = (value["high"] - value["low"]) / (2 * 1.96)
-            found.append(Slice(name=row["name"], queries=row["queries"], recall=value["value"], error=error))
-    return overall, tuple(found)
+def slices_of(metrics: Metrics | None) -> tuple[float | None, tuple[Slice, ...]]:
+    """Return fused R@10, overall and by genre, from the evaluation's metrics; nothing where there is no evaluation."""
+    if metrics is None:
+        return None, ()
+    overall = metrics.track.video_to_music.get(FUSED)
+    genres = []
+    for row in metrics.slices:
+        recall = row.recall_at_10.get(FUSED)
+        if row.by == "genre" and recall is not None and recall.low is not None and recall.high is not None:
+            error = (recall.high - recall.low) / (2 * 1.96)
+            genres.append(Slice(name=row.name, queries=row.queries, recall=recall.value, error=error))
+    return None if overall is None else overall.recall_at_10.value, tuple(genres)
 
 
 def predict(

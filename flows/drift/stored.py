@@ -99,9 +99,8 @@ def write_reference(graph: Graph, workspace: Workspace, folder: Path) -> None:
     grouping = grouping_of(corpus.rows)
     model = workspace.root / graph["training"].argument("model")
     sample = _rounded(corpus.sample([corpus.rows[row] for row in kept], grouping, model))
-    metrics = read_metrics(graph, workspace) or {}
     manifest = locked_outputs(workspace.root)[str(graph["indexing"].argument("manifest"))]
-    recall, slices = slices_of(metrics)
+    recall, slices = slices_of(read_metrics(graph, workspace))
     head = Head(
         format=FORMAT,
         manifest=manifest,

@@ -75,14 +75,13 @@ def compare(platform: Platform, a: str, b: str, out: Path | None) -> Comparison:
 def _queries(workspace: Workspace, logged: Logged) -> Queries:
     """Return the queries, with artists and slices from the workspace where it knows every clip."""
     clips = sorted(logged.number)
-    pool = logged.metrics.get("pool", {})
     known = _known(workspace, clips)
     return Queries(
         clips=tuple(clips),
         number=tuple(logged.number[clip] for clip in clips),
         pool=logged.pool,
-        chance=float(pool.get("chance", {}).get("R@10", min(1.0, 10 / logged.pool))),
-        text_source=str(pool.get("text_source", "unknown")),
+        chance=logged.metrics.pool.chance.recall_at_10,
+        text_source=logged.metrics.pool.text_source,
         **known,
     )
 
@@ -120,11 +119,10 @@ def _known(workspace: Workspace, clips: list[str]) -> dict[str, Any]:
 
 def _side(logged: Logged, queries: Queries) -> Side:
     modes = {mode: found for mode, found in logged.ranks.items() if set(found) == set(queries.clips)}
-    coverage = logged.metrics.get("coverage", {})
     return Side(
         name=logged.name,
         ranks={mode: np.array([found[clip][0] for clip in queries.clips]) for mode, found in modes.items()},
         top={mode: np.array([found[clip][1] for clip in queries.clips]) for mode, found in modes.items()},
-        coverage={mode: float(coverage[mode]) for mode in modes if mode in coverage},
+        coverage={str(mode): share for mode, share in logged.metrics.coverage.by_mode().items() if mode in modes},
         facts=logged.facts,
     )

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.evaluation.bootstrap import Interval
 from components.evaluation.metrics import summarise
 from flows.gate import rules
 from flows.gate.checks import Check, against_champion, first_champion
@@ -113,7 +112,7 @@ def judge(queries: Queries, ours: Side, theirs: Side | None, kind: Kind, setting
 
 
 def _side(side: Side, resampling: Resampling, settings: GateSettings) -> dict[str, Any]:
-    recall: dict[str, Interval] = {}
+    recall: dict[str, dict[str, float]] = {}
     for mode in (mode for mode in MODES if mode in side.ranks):
         share = resampling.share(side.hits(mode), settings.confidence)
         recall[mode] = {"value": share.value, "low": share.low, "high": share.high}

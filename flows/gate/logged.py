@@ -1,11 +1,11 @@
 """The ranks that a version's or a run's evaluation logged."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from components.evaluation.metrics_file import Metrics, MetricsError, read_metrics
 from flows.environment import redact
 from flows.errors import Refusal
 from flows.gate.sides import MODES
@@ -27,7 +27,7 @@ class Logged:
     ranks: dict[str, dict[str, tuple[int, str]]]
     number: dict[str, int]
     pool: int
-    metrics: dict[str, Any]
+    metrics: Metrics
     facts: dict[str, str]
 
 
@@ -49,7 +49,9 @@ def read_logged(client: "MlflowClient", uri: str, word: str) -> Logged:
                 for path in (RANKS, METRICS)
             )  # fmt: skip
             rows = pq.ParquetFile(ranks).read(columns=_COLUMNS).to_pylist()
-            known = json.loads(metrics.read_text(encoding="utf-8"))
+            known = read_metrics(metrics, METRICS)
+        except MetricsError as error:
+            raise Refusal(f"{name}: its run {run_id} cannot be compared: {error}") from None
         except (MlflowException, OSError, ValueError) as error:
             said = " ".join(str(error).split())[:200]
             raise Refusal(f"{name}: its run {run_id} has no ranks to compare ({RANKS}: {said})") from None
@@ -108,7 +110,7 @@ def require_same_queries(ours: Logged, theirs: Logged) -> None:
         reasons.append(f"pools of {ours.pool} and {theirs.pool}")
     elif mine == other and ours.number != theirs.number:
         reasons.append("the same queries in other pools")
-    sources = [logged.metrics.get("pool", {}).get("text_source") for logged in (ours, theirs)]
+    sources = [logged.metrics.pool.text_source for logged in (ours, theirs)]
     if sources[0] != sources[1]:
         reasons.append(f"texts are {sources[0]} and {sources[1]}")
     if reasons:

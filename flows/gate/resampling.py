@@ -89,4 +89,4 @@ def estimate(value: float, sampled: NDArray[np.float64], confidence: float, quer
     """Return a value with the percentiles and the spread of its resamples (R,); those with no queries are left out."""
     known = sampled[np.isfinite(sampled)]
     ends = interval(value, known, confidence)
-    return Difference(value, ends["low"], ends["high"], float(known.std()), queries)
+    return Difference(value, ends.low, ends.high, float(known.std()), queries)

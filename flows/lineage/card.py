@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
+from components.evaluation.metrics_file import MODES, Metrics, Mode, RankMetrics
 from components.stage import atomic_file
 from flows.lineage.facts import Facts, collect
 from flows.lineage.naming import registry
 from flows.registry.tracking import MODEL
 from flows.workspace.platform import Platform
-from flows.workspace.results import MODES
 
 CARD_FILE, CARD_TAG = "README.md", "needledrop.card"
 
@@ -93,8 +93,8 @@ def _front(facts: Facts) -> dict[str, Any]:
     measured = [
         {
             "type": "recall",
-            "name": f"R@10, query {mode}, pool {facts.metrics['pool']['size']}",
-            "value": row["R@10"]["value"],
+            "name": f"R@10, query {mode}, pool {facts.metrics.pool.size}",
+            "value": row.recall_at_10.value,
         }
         for mode, row in _modes(facts.metrics).items()
     ]
@@ -108,9 +108,9 @@ def _front(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _modes(metrics: dict[str, Any]) -> dict[str, Any]:
-    found = metrics["track"]["video_to_music"]
-    return {mode: found[mode] for mode in MODES if mode in found}
+def _modes(metrics: Metrics) -> dict[Mode, RankMetrics]:
+    reached = metrics.track.video_to_music
+    return {mode: reached[mode] for mode in MODES if mode in reached}
 
 
 def _data(facts: Facts) -> str:
@@ -156,20 +156,20 @@ def _training(params: dict[str, Any]) -> str:
     )
 
 
-def _evaluation(metrics: dict[str, Any]) -> str:
-    pool = metrics["pool"]
+def _evaluation(metrics: Metrics) -> str:
+    pool = metrics.pool
     lines = [
-        f"Video to music, track level, {pool['queries']} queries in a pool of {pool['size']}; chance R@10 "
-        f"{pool['chance']['R@10']:.3f}. Intervals of {pool.get('confidence', 0.95):.0%} by bootstrap over artists.",
+        f"Video to music, track level, {pool.queries} queries in a pool of {pool.size}; chance R@10 "
+        f"{pool.chance.recall_at_10:.3f}. Intervals of {pool.confidence:.0%} by bootstrap over artists.",
         "",
         "| query | R@1 | R@10 | interval | times chance | median rank |",
         "|---|---|---|---|---|---|",
     ]
     for mode, row in _modes(metrics).items():
-        hit, times = row["R@10"], row["R@10"]["value"] / pool["chance"]["R@10"]
+        hit, times = row.recall_at_10, row.recall_at_10.value / pool.chance.recall_at_10
         lines.append(
-            f"| {mode} | {row['R@1']['value']:.3f} | {hit['value']:.3f} | {hit['low']:.3f} to {hit['high']:.3f} | "
-            f"{times:.1f} | {row['MedR']['value']:g} |"
+            f"| {mode} | {row.recall_at_1.value:.3f} | {hit.value:.3f} | {hit.low:.3f} to {hit.high:.3f} | "
+            f"{times:.1f} | {row.median_rank.value:g} |"
         )
     return "\n".join(lines)
 

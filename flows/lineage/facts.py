@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.evaluation.metrics_file import Metrics, MetricsError, read_metrics
 from components.settings import PARAMS_FILE, read_params
+from flows.errors import Refusal
 from flows.lineage.chain import chain, release_of
 from flows.lineage.naming import registry
 from flows.lineage.written import SEED, Row, read_lineage
@@ -33,7 +35,7 @@ class Facts:
     """
 
     lineage: dict[str, Any]
-    metrics: dict[str, Any]
+    metrics: Metrics
     params: dict[str, Any]
     rows: list[Row] | None
     gate: dict[str, Any] | None
@@ -52,7 +54,7 @@ def collect(platform: Platform, model: str) -> Facts:
     """Collect the facts of a version.
 
     Raises:
-        Refusal: there is no such version, or the registry does not answer.
+        Refusal: there is no such version, its metrics cannot be read, or the registry does not answer.
     """
     lineage = chain(platform, model)
     run_id = lineage["run"]["id"]
@@ -61,11 +63,18 @@ def collect(platform: Platform, model: str) -> Facts:
         report = find_report(client, release) if release and release.evidence else None
         return Facts(
             lineage=lineage,
-            metrics=_json(client, run_id, METRICS, scratch),
+            metrics=_metrics(client, run_id, scratch),
             params=read_params(Path(client.download_artifacts(run_id, str(PARAMS_FILE), scratch))),
             rows=read_lineage(client, run_id),
             gate=_json(client, run_id, report, scratch) if report else None,
         )
+
+
+def _metrics(client: "MlflowClient", run_id: str, scratch: str) -> Metrics:
+    try:
+        return read_metrics(Path(client.download_artifacts(run_id, METRICS, scratch)), METRICS)
+    except MetricsError as error:
+        raise Refusal(f"run {run_id}: {error}") from None
 
 
 def _json(client: "MlflowClient", run_id: str, path: str, scratch: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.evaluation.metrics_file import Metrics
 from components.params import read_all
 from components.settings import PARAMS_FILE, read_params
 from flows.registration.prompts import record_prompt
@@ -151,7 +152,8 @@ def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Wo
     metrics = [
         Metric(_key(row["name"]), row["value"], now, row["step"]) for row in history if math.isfinite(row["value"])
     ]
-    final = final_metrics(read_metrics(graph, workspace) or {})
+    evaluated = read_metrics(graph, workspace)
+    final = {} if evaluated is None else final_metrics(evaluated)
     final |= speed(graph.files.speed)
     metrics += [Metric(key, value, now, 0) for key, value in final.items()]
     keys = {metric.key for metric in metrics}
@@ -169,10 +171,10 @@ def speed(path: Path) -> dict[str, float]:
     return {f"training/{name}": float(figures[name]) for name in ("samples_per_s", "seconds", "peak_memory_mib")}
 
 
-def final_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+def final_metrics(metrics: Metrics) -> dict[str, float]:
     """Every value of the evaluation, and the interval of R@10; MLflow's names have no @ and no +."""
     wanted: dict[str, float] = {}
-    for key, value in flatten(metrics):
+    for key, value in flatten(metrics.as_json()):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             continue
         # Of the limit, and of the way back from music to video, one figure is enough to compare runs by.

@@ -1,21 +1,29 @@
 """The evaluation's numbers, as the few that people look at first."""
 
-import json
 from typing import Any
 
+from components.evaluation.metrics_file import MODES, Metrics, MetricsError
+from components.evaluation.metrics_file import read_metrics as read_file
+from flows.errors import Refusal
 from flows.workspace.graph import Graph
 from flows.workspace.workspace import Workspace
 
-MODES = ("video", "text", "video+text")
+__all__ = ["MODES", "headline", "read_metrics"]
 
 
-def read_metrics(graph: Graph, workspace: Workspace) -> dict[str, Any] | None:
-    """The whole of the evaluation's metrics.json; None where the graph has no evaluation."""
+def read_metrics(graph: Graph, workspace: Workspace) -> Metrics | None:
+    """The whole of the evaluation's metrics.json; None where the graph has no evaluation.
+
+    Raises:
+        Refusal: it is not there, is damaged, or was written by another version.
+    """
     if "evaluation" not in graph:
         return None
-    path = workspace.root / graph["evaluation"].argument("metrics")
-    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return metrics
+    path = graph["evaluation"].argument("metrics")
+    try:
+        return read_file(workspace.root / path, str(path))
+    except MetricsError as error:
+        raise Refusal(f"{error}; `needledrop retrain` writes it anew") from None
 
 
 def headline(graph: Graph, workspace: Workspace) -> dict[str, Any] | None:
@@ -23,30 +31,17 @@ def headline(graph: Graph, workspace: Workspace) -> dict[str, Any] | None:
     metrics = read_metrics(graph, workspace)
     if metrics is None:
         return None
-    chance = metrics["pool"]["chance"]["R@10"]
-    modes = metrics["track"]["video_to_music"]
-    ratios = metrics.get("ratio_to_oracle") or {}
-    return {
-        "pool": metrics["pool"]["size"],
-        "queries": metrics["pool"]["queries"],
-        "chance": chance,
-        "modes": [
+    pool, reached = metrics.pool, metrics.track.video_to_music
+    modes = []
+    for mode in (mode for mode in MODES if mode in reached):
+        recall, ratio = reached[mode].recall_at_10, metrics.ratio_to_oracle.get(mode)
+        modes.append(
             {
                 "mode": mode,
-                **{key: modes[mode]["R@10"][key] for key in ("value", "low", "high")},
-                "times_chance": modes[mode]["R@10"]["value"] / chance,
-                "of_oracle": _number(ratios.get(mode)),
-                "median_rank": _number(modes[mode].get("MedR")),
+                **recall.model_dump(),
+                "times_chance": recall.value / pool.chance.recall_at_10,
+                "of_oracle": None if ratio is None else ratio.recall_at_10,
+                "median_rank": reached[mode].median_rank.value,
             }
-            for mode in MODES
-            if mode in modes
-        ],
-    }
-
-
-def _number(value: Any) -> float | None:
-    """A plain number, or the value of a `{value, low, high}` or per-metric mapping."""
-    if isinstance(value, dict):
-        value = value.get("R@10", value.get("value"))
-        return _number(value)
-    return None if value is None else float(value)
+        )
+    return {"pool": pool.size, "queries": pool.queries, "chance": pool.chance.recall_at_10, "modes": modes}

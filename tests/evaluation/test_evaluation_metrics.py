@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from components.encoder import ranking
 from components.evaluation import metrics
 from components.evaluation.bootstrap import cluster_weights, intervals
-from components.evaluation.metrics import chance, chance_curve, ranks, recall_curve, summarise
+from components.evaluation.metrics import NAMES, chance, chance_curve, ranks, recall_curve, summarise
+from components.evaluation.metrics_file import KEYS, Interval, RankMetrics
 
 
 @pytest.mark.parametrize("module", [metrics, ranking])
@@ -70,21 +71,24 @@ def test_random_scores_are_at_chance() -> None:
 def test_intervals_hold_the_value_and_shrink_with_agreement() -> None:
     rng = np.random.default_rng(1)
     rank = rng.integers(1, 40, 300)
-    found = intervals(rank, cluster_weights([str(at) for at in range(300)], 1000, 0), 0.95)
-    for name, value in summarise(rank).items():
-        assert found[name]["low"] <= found[name]["value"] == value <= found[name]["high"]
-    share = found["R@10"]["value"]
-    width = found["R@10"]["high"] - found["R@10"]["low"]
+    metrics = intervals(rank, cluster_weights([str(at) for at in range(300)], 1000, 0), 0.95)
+    values = summarise(rank)
+    assert list(KEYS.values())[:5] == list(values) == list(NAMES)
+    for field, name in zip(RankMetrics.model_fields, NAMES, strict=True):
+        interval = getattr(metrics, field)
+        assert interval.low <= interval.value == values[name] <= interval.high
+    share = metrics.recall_at_10.value
+    width = metrics.recall_at_10.high - metrics.recall_at_10.low
     assert width == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 300), rel=0.15)
     sure = intervals(np.ones(300, int), cluster_weights(["a"] * 150 + ["b"] * 150, 100, 0), 0.95)
-    assert sure["R@1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert sure.recall_at_1 == Interval(value=1.0, low=1.0, high=1.0)
 
 
 def test_clusters_widen_the_interval() -> None:
     rank = np.repeat(np.random.default_rng(2).integers(1, 20, 30), 10)  # ten equal queries of each artist
-    alone = intervals(rank, cluster_weights([str(at) for at in range(300)], 1000, 0), 0.95)["R@10"]
-    grouped = intervals(rank, cluster_weights([str(at // 10) for at in range(300)], 1000, 0), 0.95)["R@10"]
-    assert grouped["high"] - grouped["low"] > 2 * (alone["high"] - alone["low"])
+    alone = intervals(rank, cluster_weights([str(at) for at in range(300)], 1000, 0), 0.95).recall_at_10
+    grouped = intervals(rank, cluster_weights([str(at // 10) for at in range(300)], 1000, 0), 0.95).recall_at_10
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
 
 
 def test_resamples_take_whole_clusters_and_repeat() -> None:
@@ -99,8 +103,9 @@ def test_resamples_take_whole_clusters_and_repeat() -> None:
 def test_resampled_metrics_are_those_of_the_repeated_queries(listed: list[int], seed: int) -> None:
     rank = np.array(listed)
     weights = cluster_weights([str(at % 3) for at in range(len(rank))], 20, seed)
-    found = intervals(rank, weights, 0.95)
+    metrics = intervals(rank, weights, 0.95)
     repeated = [summarise(np.repeat(rank, row.astype(int))) for row in weights if row.sum()]
-    for name in found:
+    for field, name in zip(RankMetrics.model_fields, NAMES, strict=True):
         low, high = np.quantile([row[name] for row in repeated], [0.025, 0.975])
-        assert (found[name]["low"], found[name]["high"]) == pytest.approx((low, high))
+        interval = getattr(metrics, field)
+        assert (interval.low, interval.high) == pytest.approx((low, high))

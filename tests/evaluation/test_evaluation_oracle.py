@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.evaluation.metrics_file import Interval, OracleRatio, RankMetrics
 from components.evaluation.oracle import log_likelihood, oracle_ranks, ratio, read_truth
 
 FACTORS: dict[str, Any] = {
@@ -123,8 +124,11 @@ def test_a_strange_factor_is_named() -> None:
 
 
 def test_ratio() -> None:
-    mine, best = (
-        {n: {"value": v} for n, v in zip(("R@10", "MedR", "MRR"), vs, strict=True)}
-        for vs in ((0.4, 8.0, 0.1), (0.8, 4.0, 0.0))
+    own, limit = (
+        RankMetrics(
+            **{name: Interval(value=v, low=v, high=v) for name, v in zip(RankMetrics.model_fields, vs, strict=True)}
+        )
+        for vs in ((0.1, 0.1, 0.4, 8.0, 0.1), (0.1, 0.4, 0.8, 4.0, 0.0))
     )
-    assert ratio(mine, best) == {"R@10": 0.5, "MedR": 0.5}
+    # Of the median rank the oracle's is the smaller; a limit of 0 has no share.
+    assert ratio(own, limit) == OracleRatio(recall_at_1=1.0, recall_at_5=0.25, recall_at_10=0.5, median_rank=0.5)

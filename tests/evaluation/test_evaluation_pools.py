@@ -57,12 +57,12 @@ def test_a_query_is_ranked_within_its_own_pool(corpus: tuple) -> None:
 
 
 def test_figures_of_several_pools(corpus: tuple) -> None:
-    report = measure(Drawn(), pool_of(corpus, pool_size=20), None, [], section()).report
-    assert (report["pool"]["size"], report["pool"]["pools"], report["pool"]["queries"]) == (20, 3, 60)
-    assert report["pool"]["chance"]["R@10"] == pytest.approx(0.5)
-    assert report["pool"]["chance"]["MedR"] == 10.5
-    for found in report["track"]["video_to_music"].values():
-        assert found["R@10"]["value"] == pytest.approx(0.5, abs=0.2)
+    metrics = measure(Drawn(), pool_of(corpus, pool_size=20), None, [], section()).metrics
+    assert (metrics.pool.size, metrics.pool.pools, metrics.pool.queries) == (20, 3, 60)
+    assert metrics.pool.chance.recall_at_10 == pytest.approx(0.5)
+    assert metrics.pool.chance.median_rank == 10.5
+    for reached in metrics.track.video_to_music.values():
+        assert reached.recall_at_10.value == pytest.approx(0.5, abs=0.2)
 
 
 @settings(max_examples=12, deadline=None)
@@ -77,16 +77,17 @@ def test_the_order_of_the_pool_changes_nothing(corpus: tuple, order: list[int], 
         np.testing.assert_array_equal(mine.rank, theirs.rank)
         np.testing.assert_array_equal(mine.score, theirs.score)
     for block in ("track", "segment", "coverage"):
-        assert one.report[block] == other.report[block]
-    assert one.report["hubness"] == pytest.approx(other.report["hubness"], abs=1e-9)  # sums of shares, in another order
+        assert getattr(one.metrics, block) == getattr(other.metrics, block)
+    hubness = (measured.metrics.hubness.model_dump() for measured in (one, other))
+    assert next(hubness) == pytest.approx(next(hubness), abs=1e-9)  # sums of shares, in another order
 
 
 def test_a_scorer_without_an_opinion_is_last_everywhere(corpus: tuple) -> None:
-    report = measure(Traits({"video": 0.0, "text": 0.0}), pool_of(corpus), None, [], section()).report
-    assert report["track"]["video_to_music"]["video"]["MedR"]["value"] == 60
-    assert report["segment"]["music_to_video"]["text"]["R@10"]["value"] == 0.0
-    assert report["coverage"]["video"] == 0.0
-    assert report["hubness"]["video"] == 0.0
+    metrics = measure(Traits({"video": 0.0, "text": 0.0}), pool_of(corpus), None, [], section()).metrics
+    assert metrics.track.video_to_music["video"].median_rank.value == 60
+    assert metrics.segment.music_to_video["text"].recall_at_10.value == 0.0
+    assert metrics.coverage.video == 0.0
+    assert metrics.hubness.video == 0.0
 
 
 def test_scores_that_are_no_numbers_are_named(corpus: tuple) -> None:

@@ -47,42 +47,41 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 def test_a_text_follower_moves_to_the_text_and_stays_with_the_video(pool: Pool) -> None:
     measured = measure(Traits(), pool, None, [], section())
-    found = measured.report["counterfactual"]
+    moved = measured.metrics.counterfactual
     # A mixed query fits one clip in both traits and 14 in one: the donor's track is among those 14 unless it is the one.
-    ranking = measured.others[0]
+    ranking = measured.other_texts[0]
     assert set(ranking.rank) <= {1, 15}
     assert set(ranking.donor_rank) <= {1, 15}
     assert set(ranking.donor_before) <= {8, 64}
-    moved = ranking.donor_rank < ranking.donor_before
-    assert found["rises"]["value"] == moved.mean() > 0.8
-    assert found["queries"] == 64
-    assert (found["own"]["MedR"]["value"], found["donor_by_video"]["MedR"]["value"]) == (15.0, 64.0)
+    assert moved.rises.value == (ranking.donor_rank < ranking.donor_before).mean() > 0.8
+    assert moved.queries == 64
+    assert (moved.own.median_rank.value, moved.donor_by_video.median_rank.value) == (15.0, 64.0)
 
 
 def test_one_who_ignores_the_text_does_not_move(pool: Pool) -> None:
-    found = measure(Traits({"video": 1.0, "text": 0.0}), pool, None, [], section()).report["counterfactual"]
-    assert found["rises"]["value"] == 0.0
-    assert found["donor"] == found["donor_by_video"]
-    assert found["own"]["R@10"]["value"] == 1.0
-    assert found["above_chance"]
+    moved = measure(Traits({"video": 1.0, "text": 0.0}), pool, None, [], section()).metrics.counterfactual
+    assert moved.rises.value == 0.0
+    assert moved.donor == moved.donor_by_video
+    assert moved.own.recall_at_10.value == 1.0
+    assert moved.above_chance
 
 
 def test_one_who_ignores_the_video_is_at_chance_for_its_track(pool: Pool) -> None:
-    found = measure(Traits({"video": 0.0, "text": 1.0}), pool, None, [], section()).report["counterfactual"]
-    assert found["donor"]["R@10"]["value"] == 1.0
-    assert found["own"]["R@10"]["value"] < 0.3
-    assert not measure(Drawn(), pool, None, [], section()).report["counterfactual"]["above_chance"]
+    moved = measure(Traits({"video": 0.0, "text": 1.0}), pool, None, [], section()).metrics.counterfactual
+    assert moved.donor.recall_at_10.value == 1.0
+    assert moved.own.recall_at_10.value < 0.3
+    assert not measure(Drawn(), pool, None, [], section()).metrics.counterfactual.above_chance
 
 
 def test_weights_by_hand(pool: Pool) -> None:
-    found = measure(Traits(), pool, None, [], section(guidance=[0.0, 0.25, 0.5, 1.0])).report["guidance"]
-    assert [row["weight"] for row in found] == [0.0, 0.25, 0.5, 1.0]
+    rows = measure(Traits(), pool, None, [], section(guidance=[0.0, 0.25, 0.5, 1.0])).metrics.guidance
+    assert [row.weight for row in rows] == [0.0, 0.25, 0.5, 1.0]
     # One trait alone leaves eight equal clips: rank 8 of 64. Both together leave one.
-    assert [row["own"]["value"] for row in found] == [1.0, 1.0, 1.0, 1.0]
+    assert [row.own.value for row in rows] == [1.0, 1.0, 1.0, 1.0]
     # At 0.25 the video's eight come first, one of them the best; the text's eight follow. At 0 the text says nothing.
-    assert found[3]["donor"]["value"] == found[0]["kept"]["value"] == found[1]["kept"]["value"] == 1.0
-    assert found[0]["donor"]["value"] < 0.3
-    assert found[3]["kept"]["value"] < 0.3
+    assert rows[3].donor.value == rows[0].kept.value == rows[1].kept.value == 1.0
+    assert rows[0].donor.value < 0.3
+    assert rows[3].kept.value < 0.3
 
 
 def test_mixing_scores_ranks_as_mixing_embeddings_does() -> None:
@@ -148,25 +147,23 @@ def test_captions_are_measured_beside_annotations(pool: Pool, tmp_path: Path) ->
     update_store(tmp_path / "c", pool.stores["text"].spec, [(clip, "1") for clip in half],
                  lambda wanted: ((clip, wrong[[int(clip[-3:]) % 8]]) for clip in wanted), 8)  # fmt: skip
     both = Pool(pool.rows, "annotation", pool.stores, FeatureStore.open(tmp_path / "c"))
-    rows = {
-        row["name"]: row for row in measure(Traits(), both, None, [], section()).report["slices"] if row["by"] == "text"
-    }
-    assert (rows["annotation"]["queries"], rows["caption"]["queries"]) == (64, 32)
-    assert rows["annotation"]["R@10"]["text"]["value"] == 1.0
-    assert rows["caption"]["R@10"]["text"]["value"] == 0.0
-    assert set(rows["caption"]["R@10"]) == {"text", "video+text"}
+    rows = {row.name: row for row in measure(Traits(), both, None, [], section()).metrics.slices if row.by == "text"}
+    assert (rows["annotation"].queries, rows["caption"].queries) == (64, 32)
+    assert rows["annotation"].recall_at_10["text"].value == 1.0
+    assert rows["caption"].recall_at_10["text"].value == 0.0
+    assert set(rows["caption"].recall_at_10) == {"text", "video+text"}
 
 
 def test_without_texts_there_is_nothing_to_exchange(pool: Pool) -> None:
     stores = {m: store for m, store in pool.stores.items() if m != "text"}
-    report = measure(Traits(), Pool(pool.rows, "none", stores), None, [], section()).report
-    assert (report["counterfactual"], report["guidance"]) == ({}, [])
-    assert list(report["track"]["video_to_music"]) == ["video"]
+    metrics = measure(Traits(), Pool(pool.rows, "none", stores), None, [], section()).metrics
+    assert (metrics.counterfactual, metrics.guidance) == (None, ())
+    assert list(metrics.track.video_to_music) == ["video"]
 
 
 def test_one_track_has_no_other_text(pool: Pool) -> None:
     rows = [row | {"track_id": "same"} for row in pool.rows]
-    report = measure(Traits(), Pool(rows, "annotation", pool.stores), None, [], section()).report
-    assert report["counterfactual"] == {}
-    assert set(report["guidance"][0]) == {"weight", "own"}
+    metrics = measure(Traits(), Pool(rows, "annotation", pool.stores), None, [], section()).metrics
+    assert metrics.counterfactual is None
+    assert (metrics.guidance[0].donor, metrics.guidance[0].kept) == (None, None)
     assert set(MODES) == {"video", "text", "video+text"}

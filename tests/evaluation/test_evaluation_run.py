@@ -21,7 +21,7 @@ from components.encoder.serialise import LoadedModel, save_model
 from components.evaluation.__main__ import main
 from components.evaluation.params import EvaluationSection
 from components.evaluation.pool import choose_pool
-from components.evaluation.report import RANKS
+from components.evaluation.retrieval import RANKS
 from components.evaluation.run import evaluate
 from components.evaluation.segments import OneSegment, middle_segments, segments_at
 from components.increments import update_store
@@ -141,8 +141,8 @@ def test_the_stage_writes_everything_and_the_same_bytes_again(
 def test_no_truth_means_no_oracle(corpus: tuple[Path, list[dict[str, Any]]]) -> None:
     root, manifest = corpus
     stores, annotations = open_stores(root)
-    report = evaluate(untrained(stores), manifest, stores, annotations, None, section()).report
-    assert report["oracle"] == report["ratio_to_oracle"] == {}
+    metrics = evaluate(untrained(stores), manifest, stores, annotations, None, section()).metrics
+    assert metrics.oracle == metrics.ratio_to_oracle == {}
     with pytest.raises(ValueError, match=r"truth\.parquet lacks video 'video-60' \(16 in all\)"):
         evaluate(untrained(stores), manifest, stores, annotations, ({}, {}), section())
 
@@ -160,9 +160,9 @@ def test_pool_is_the_annotated_test_clips_then_the_captioned_then_all(
     assert (len(pool), pool.text_source) == (15, "caption")
     manifest = write_corpus(tmp_path / "c", annotated=0.0, without={"text": set(range(99))})
     stores, annotations = open_stores(tmp_path / "c")
-    report = evaluate(untrained(stores), manifest, stores, annotations, None, section()).report
-    assert report["pool"]["text_source"] == "none"
-    assert list(report["track"]["video_to_music"]) == ["video"]
+    metrics = evaluate(untrained(stores), manifest, stores, annotations, None, section()).metrics
+    assert metrics.pool.text_source == "none"
+    assert list(metrics.track.video_to_music) == ["video"]
 
 
 def test_too_few_test_clips_are_refused_with_the_counts(corpus: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -190,20 +190,20 @@ def test_shuffled_pairs_are_at_chance(tmp_path: Path) -> None:
     )
     manifest = [row | {"split": "test"} for row in manifest]
     stores, annotations = open_stores(tmp_path)
-    report = evaluate(untrained(stores), manifest, stores, annotations, None, section()).report
-    expected = report["pool"]["chance"]["R@10"]
-    for mode, found in report["track"]["video_to_music"].items():
-        assert found["R@10"]["low"] - 0.1 <= expected <= found["R@10"]["high"] + 0.1, mode
+    metrics = evaluate(untrained(stores), manifest, stores, annotations, None, section()).metrics
+    expected = metrics.pool.chance.recall_at_10
+    for mode, reached in metrics.track.video_to_music.items():
+        assert reached.recall_at_10.low - 0.1 <= expected <= reached.recall_at_10.high + 0.1, mode
 
 
 def test_clips_of_one_track_answer_each_other_at_track_level_only(corpus: tuple[Path, list[dict[str, Any]]]) -> None:
     root, manifest = corpus
     stores, annotations = open_stores(root)
     one_track = [row | {"track_id": "same"} if row["split"] == "test" else row for row in manifest]
-    report = evaluate(untrained(stores), one_track, stores, annotations, None, section()).report
-    assert report["track"]["video_to_music"]["video"]["R@1"]["value"] == 1.0
-    assert report["pool"]["chance"]["R@1"] == 1.0
-    assert report["segment"]["video_to_music"]["video"]["R@1"]["value"] < 1.0
+    metrics = evaluate(untrained(stores), one_track, stores, annotations, None, section()).metrics
+    assert metrics.track.video_to_music["video"].recall_at_1.value == 1.0
+    assert metrics.pool.chance.recall_at_1 == 1.0
+    assert metrics.segment.video_to_music["video"].recall_at_1.value < 1.0
 
 
 def test_single_segments_are_the_middle_and_the_music_at_that_place(tmp_path: Path) -> None:

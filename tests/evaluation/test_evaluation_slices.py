@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 
+from components.evaluation.metrics_file import SliceInterval
 from components.evaluation.params import EvaluationSection
 from components.evaluation.retrieval import Ranking
 from components.evaluation.slices import length_class, most_probable, slice_rankings
@@ -44,24 +45,29 @@ def test_slices_by_hand(caplog: pytest.LogCaptureFixture) -> None:
     named = {f"c{at}": f"a{at}" for at in range(9)}
     genres: list[str | None] = ["folk", "folk", "folk", "rock", "rock", "rock", None, None, None]
     with caplog.at_level(logging.INFO):
-        found = slice_rankings([ranking([1, 11, 3, 20, 20, 20, 1, 1, 1])], rows(9), tags(genres), named, section())
-    recall = {(row["by"], row["name"]): row["R@10"]["video"]["value"] for row in found}
+        ranked = {"video": ranking([1, 11, 3, 20, 20, 20, 1, 1, 1])}
+        cut = slice_rankings(ranked, rows(9), tags(genres), named, section())
+    recall = {(row.by, row.name): row.recall_at_10["video"].value for row in cut}
     assert recall == {
         ("genre", "folk"): pytest.approx(2 / 3), ("genre", "rock"): 0.0, ("genre", "untagged"): 1.0,
         ("mood", "untagged"): pytest.approx(5 / 9), ("length", "5 to 10 s"): pytest.approx(5 / 9),
     }  # fmt: skip
-    for row in found:
-        assert row["R@10"]["video"]["low"] <= row["R@10"]["video"]["value"] <= row["R@10"]["video"]["high"]
+    for row in cut:
+        r10 = row.recall_at_10["video"]
+        assert r10.low <= r10.value <= r10.high
     with caplog.at_level(logging.INFO):
-        few = slice_rankings([ranking([1] * 4)], rows(4), tags(["folk", "folk", "folk", "rock"]), named, section())
-    assert [row["name"] for row in few if row["by"] == "genre"] == ["folk"]
+        few = slice_rankings(
+            {"video": ranking([1] * 4)}, rows(4), tags(["folk", "folk", "folk", "rock"]), named, section()
+        )
+    assert [row.name for row in few if row.by == "genre"] == ["folk"]
     assert "1 of 2 slices by genre have fewer than 3 queries" in caplog.text
 
 
 def test_a_slice_of_one_cluster_has_no_interval() -> None:
-    found = slice_rankings([ranking([1, 20, 1])], rows(3), {}, dict.fromkeys(("c0", "c1", "c2"), "a"), section())
-    assert [(row["by"], row["clusters"]) for row in found] == [("length", 1)], "no tags, no slices by tag"
-    assert found[0]["R@10"]["video"] == {"value": pytest.approx(2 / 3), "low": None, "high": None}
+    one = dict.fromkeys(("c0", "c1", "c2"), "a")
+    cut = slice_rankings({"video": ranking([1, 20, 1])}, rows(3), {}, one, section())
+    assert [(row.by, row.clusters) for row in cut] == [("length", 1)], "no tags, no slices by tag"
+    assert cut[0].recall_at_10["video"] == SliceInterval(value=2 / 3, low=None, high=None)
 
 
 def test_names_of_slices() -> None:
@@ -75,14 +81,14 @@ def test_names_of_slices() -> None:
     ]  # fmt: skip
     assert length_class(3.0, ()) == "all"
     lengths = [{"clip_id": f"c{at}", "start_s": 0.0, "end_s": s} for at, s in enumerate([20.0, 12.0, 7.0, 3.0])]
-    found = slice_rankings(
-        [ranking([1] * 4)],
+    cut = slice_rankings(
+        {"video": ranking([1] * 4)},
         lengths,
         {},
         {f"c{at}": "a" for at in range(4)},
         section(least_slice=1, length_edges_s=[5, 10, 15]),
     )
-    assert [row["name"] for row in found] == ["under 5 s", "5 to 10 s", "10 to 15 s", "15 s and more"]
+    assert [row.name for row in cut] == ["under 5 s", "5 to 10 s", "10 to 15 s", "15 s and more"]
 
 
 @pytest.mark.parametrize(

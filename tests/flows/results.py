@@ -13,6 +13,7 @@ import yaml
 from components import tables
 from components.encoder.model import TrimodalModel
 from components.encoder.serialise import load_model, save_model
+from components.evaluation.metrics_file import write_metrics
 from components.features.extractor import build_extractor
 from components.increments import update_store
 from components.indexing.catalogue import write_catalogue
@@ -21,6 +22,7 @@ from components.params import read_all
 from components.store import FeatureStore
 from flows.workspace.graph import Graph
 from flows.workspace.workspace import Workspace
+from tests.evaluation.made_metrics import made_metrics
 
 CLIPS = 12
 SPLITS = ("train", "train", "val", "test")
@@ -83,7 +85,7 @@ def write_results(graph: Graph, workspace: Workspace) -> None:
         for name in ("train.loss", "val.MRR")
     ]
     pq.write_table(pa.Table.from_pylist(history), path("training", "history"))
-    path("evaluation", "metrics").write_text(json.dumps(_metrics()))
+    write_metrics(path("evaluation", "metrics"), made_metrics())
     pq.write_table(pa.table({"clip_id": ids, "rank": list(range(CLIPS))}), path("evaluation", "ranks"))
     (path("evaluation", "plots") / "recall.png").write_bytes(b"picture")
     (path("validate", "docs") / "index.html").write_text("<html>")
@@ -114,14 +116,3 @@ _QUALITY = {
     "yield": {"value": 0.97, "low": 0.9, "high": 0.99, "of": 12}, "recall": 0.9, "hallucination_rate": 0.01,
     "contradictions": 0, "leaks": None,
 }  # fmt: skip
-
-
-def _metrics() -> dict[str, Any]:
-    measured = {name: {"value": 0.7, "low": 0.6, "high": 0.8} for name in ("R@1", "R@5", "R@10", "MedR", "MRR")}
-    modes = dict.fromkeys(("video", "text", "video+text"), measured)
-    level = {"video_to_music": modes, "music_to_video": modes}
-    return {
-        "pool": {"size": 200, "queries": 200, "chance": {"R@1": 0.005, "R@5": 0.025, "R@10": 0.05, "MedR": 100.5}},
-        "track": level, "segment": level, "oracle": dict.fromkeys(modes, measured),
-        "ratio_to_oracle": {mode: {"R@10": 1.0} for mode in modes},
-    }  # fmt: skip

@@ -24,9 +24,9 @@ def test_the_difference_is_that_of_the_evaluation_draw_by_draw() -> None:
     draw = np.random.default_rng(3)
     ours, theirs = draw.integers(1, 40, size=(2, 300))
     clusters = [f"a{number}" for number in draw.integers(0, 60, size=300)]
-    expected = paired_difference(ours, theirs, clusters, 500, 11, 0.9)["R@10"]
+    expected = paired_difference(ours, theirs, clusters, 500, 11, 0.9).recall_at_10
     seen = Resampling(clusters, 500, 11).difference(ours <= 10, theirs <= 10, 0.9)
-    assert (seen.value, seen.low, seen.high) == pytest.approx((expected["value"], expected["low"], expected["high"]))
+    assert (seen.value, seen.low, seen.high) == pytest.approx((expected.value, expected.low, expected.high))
 
 
 def test_the_error_of_independent_queries_is_the_textbook_one() -> None:

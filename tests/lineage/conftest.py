@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components import tables
+from components.evaluation.metrics_file import write_metrics
 from flows.environment import prepare
 from flows.ledger.database import transaction
 from flows.lineage.written import CLIPS, FOLDER, SCHEMA, write_lineage
@@ -22,13 +23,9 @@ from flows.release.table import Release
 from flows.workspace.graph import Graph, load_graph
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
+from tests.evaluation.made_metrics import made_metrics
 
 ROOT = Path(__file__).parents[2]
-MEASURED = {name: {"value": 0.7, "low": 0.6, "high": 0.8} for name in ("R@1", "R@10", "MedR")}
-METRICS = {
-    "pool": {"size": 200, "queries": 200, "chance": {"R@10": 0.05}},
-    "track": {"video_to_music": dict.fromkeys(("video", "text", "video+text"), MEASURED)},
-}
 COMMIT = "c0ffee" + "0" * 34
 REPORT = {
     "words": {"headline": "Version 1 clears the floors", "found": "R@10 0.700.", "next": "Approve it."},
@@ -144,7 +141,7 @@ def _write_files(graph: Graph, root: Path) -> None:
     pq.write_table(pa.table({"clip_id": ids[:3], "top_clip_id": ids[1:4]}), path("evaluation", "ranks"))
     (path("captioning", "quality")).mkdir()
     (path("captioning", "quality") / "audit.html").write_text("<p>clip-01</p>")
-    path("evaluation", "metrics").write_text(json.dumps(METRICS))
+    write_metrics(path("evaluation", "metrics"), made_metrics())
 
 
 def _release(made: Shelf, version: int) -> None:

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from components import tables
-from components.evaluation.report import RANKS
+from components.evaluation.metrics_file import write_metrics
+from components.evaluation.retrieval import RANKS
 from research import gpu
 from research.corpus import Corpus
 from research.figures import draw
@@ -19,6 +20,7 @@ from research.results import difference, read_measured, read_queries
 from research.settings import FILE, StudySettings, merged, read_settings
 from research.tables import Study, read_study
 from research.work import ORACLE
+from tests.evaluation.made_metrics import made_metrics
 
 ROOT = Path(__file__).parents[2]
 CLIPS = 60
@@ -90,8 +92,7 @@ def write_result(folder: Path, ranks: np.ndarray, fit: str = "trimodal") -> None
     tables.write_rows(folder / "ranks.parquet", rows, RANKS)
     best = [{"clip_id": row["clip_id"], "mode": row["mode"], "rank": 1} for row in rows]
     tables.write_rows(folder / "oracle.parquet", best, ORACLE, ("mode", "clip_id"))
-    pool = {"size": CLIPS, "pools": 1, "queries": CLIPS, "chance": {"R@10": 10 / CLIPS, "MedR": (CLIPS + 1) / 2}}
-    (folder / "metrics.json").write_text(json.dumps({"pool": pool, "counterfactual": {}}))
+    write_metrics(folder / "metrics.json", made_metrics(CLIPS))
     (folder / "job.json").write_text(
         json.dumps({"fit": fit, "text": "analogy", "clips": None, "sections": {}, "cpu_s": 6.0})
     )
@@ -161,16 +162,16 @@ def test_the_order_of_rows_does_not_matter_to_late_fusion(corpus: Corpus) -> Non
 
 def test_recalls_and_differences_are_those_of_the_ranks(study: Study) -> None:
     recall = study.recall(("A", "good"), "video+text")
-    assert recall["value"] == pytest.approx(0.8)
-    assert 0.65 < recall["low"] < 0.8 < recall["high"] < 0.92
-    found = difference(study.rows["A", "good"], study.rows["A", "poor"], "video+text", study.queries)
+    assert recall.value == pytest.approx(0.8)
+    assert 0.65 < recall.low < 0.8 < recall.high < 0.92
+    gain = difference(study.rows["A", "good"], study.rows["A", "poor"], "video+text", study.queries)
     # 48 of 60 against 6 of 60, and the 6 are among the 12 that the good one misses.
-    assert found["value"] == pytest.approx(42 / 60)
+    assert gain.value == pytest.approx(42 / 60)
     assert study.share(("A", "good"), "video") == pytest.approx(0.8)
     assert study.rows["A", "poor"].median("text") == 30
 
 
-def test_claims_are_judged_by_the_interval(study: Study) -> None:
+def test_claims_are_decided_by_the_interval(study: Study) -> None:
     assert [verdict.held for verdict in study.verdicts] == [True, False, None, True]
 
 

@@ -12,7 +12,7 @@ import pytest
 from components.store import FeatureStore
 from research.music_video_cca import cca_scores
 from research.music_video_features import artist_folds, linked_artists, read_tracks
-from research.music_video_report import ONE, Query, report
+from research.music_video_report import ONE, Query, VideoReport, report
 from research.music_video_windows import (
     clip_id,
     middle,
@@ -81,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> dict[str, Any]:
+def measured(folder: Path) -> VideoReport:
     return music_videos(folder, small())
 
 
@@ -169,19 +169,16 @@ def test_cca_is_fitted_on_windows_of_other_tracks(folder: Path) -> None:
     assert (np.diag(scores)[:, None] > scores).mean() > 0.6
 
 
-def test_what_is_shared_is_found_and_shuffled_pairs_give_chance(found: dict[str, Any]) -> None:
-    assert found["videos"] == 60
-    assert found["candidates"] == [20, 21, 19] or sum(found["candidates"]) == 60
-    assert found["chance"]["median_share"] == pytest.approx(0.525, abs=0.01)
-    figures = found["systems"]
+def test_what_is_shared_is_found_and_shuffled_pairs_give_chance(measured: VideoReport) -> None:
+    assert len(measured.queries) == sum(measured.candidates) == 60
+    assert measured.chance.median_share == pytest.approx(0.525, abs=0.01)
     for name in ("towers", "CCA"):
-        assert figures[name]["median_share"]["value"] < 0.25, name
-        control = figures[f"{name}, shuffled pairs"]["median_share"]
-        assert control["low"] - 0.1 <= found["chance"]["median_share"] <= control["high"] + 0.1, name
-    own = {(query["artist"], query["fold"]) for query in found["queries"]}
-    assert len(own) == found["artists"] == 20
-    assert json.loads(json.dumps(found)) == found
-    assert any(line.startswith("| towers minus CCA, paired |") for line in found["lines"])
+        assert measured.systems[name].median_share.value < 0.25, name
+        control = measured.systems[f"{name}, shuffled pairs"].median_share
+        assert control.low - 0.1 <= measured.chance.median_share <= control.high + 0.1, name
+    assert len({(query.artist, query.fold) for query in measured.queries}) == measured.artists == 20
+    assert VideoReport.model_validate_json(json.dumps(measured.model_dump(mode="json"))) == measured
+    assert any(line.startswith("| towers minus CCA, paired |") for line in measured.lines())
 
 
 def test_the_report_by_hand() -> None:
@@ -191,13 +188,13 @@ def test_the_report_by_hand() -> None:
         Query(str(at), f"artist {at}", at // 2, 4, {"towers": [one], "CCA": [two], ONE: [one, two]})
         for at, (one, two) in enumerate(ranks)
     ]
-    found = report(queries, 100, 0.9)
-    assert found["systems"]["towers"]["median_share"]["value"] == pytest.approx(1.5 / 4)
-    assert found["systems"]["CCA"]["median_share"]["value"] == pytest.approx(2.5 / 4)
-    assert found["towers_minus_CCA"]["median_share"]["value"] == pytest.approx(-1 / 4)
-    assert found["systems"][ONE]["median_share"]["value"] == pytest.approx(2 / 4)  # of 1, 1, 2, 2, 2, 3, 4, 4
-    assert found["systems"]["towers"]["R@10"]["value"] == 1.0
-    assert found["runs"] == {"towers": 1, "CCA": 1, ONE: 2}
+    made = report(queries, 100, 0.9)
+    assert made.systems["towers"].median_share.value == pytest.approx(1.5 / 4)
+    assert made.systems["CCA"].median_share.value == pytest.approx(2.5 / 4)
+    assert made.towers_minus_cca.median_share.value == pytest.approx(-1 / 4)
+    assert made.systems[ONE].median_share.value == pytest.approx(2 / 4)  # of 1, 1, 2, 2, 2, 3, 4, 4
+    assert made.systems["towers"].recall_at_10.value == 1.0
+    assert made.runs == {"towers": 1, "CCA": 1, ONE: 2}
 
 
 def test_a_folder_that_is_not_the_data_set_is_refused_with_a_reason(tmp_path: Path) -> None:

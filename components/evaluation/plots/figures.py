@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.metrics import chance_curve, recall_curve
+from components.evaluation.metrics_file import Metrics, Mode, RankMetrics
 from components.evaluation.plots.queries import counterfactual, guidance, slices
 from components.evaluation.retrieval import Ranking
 from components.evaluation.run import Measured
@@ -25,16 +26,16 @@ def draw_all(folder: Path, measured: Measured, history: Sequence[dict[str, Any]]
     recall_curves(folder / "recall_curves.png", measured)
     recall_bars(folder / "recall_bars.png", measured)
     training_curves(folder / "training_curves.png", history)
-    slices(folder / "slices.png", measured.report)
-    if measured.report["guidance"]:
-        guidance(folder / "guidance.png", measured.report)
-    if measured.report["counterfactual"]:
+    slices(folder / "slices.png", measured.metrics)
+    if measured.metrics.guidance:
+        guidance(folder / "guidance.png", measured.metrics)
+    if measured.metrics.counterfactual:
         counterfactual(folder / "counterfactual.png", measured)
 
 
 def recall_curves(path: Path, measured: Measured) -> None:
     """Recall against k: the model solid, the oracle dashed, chance dotted; one panel per level."""
-    pool = measured.report["pool"]["size"]
+    pool = measured.metrics.pool.size
     with figure(path, 2, 11.5, 4.3) as (drawn, axes):
         for axis, level in zip(axes, ("track", "segment"), strict=True):
             shown = [r for r in measured.rankings if (r.level, r.direction) == (level, "video_to_music")]
@@ -57,18 +58,18 @@ def recall_curves(path: Path, measured: Measured) -> None:
 
 def recall_bars(path: Path, measured: Measured) -> None:
     """R@10 with intervals, both levels and directions, against chance and the oracle."""
-    report = measured.report
-    pool, confidence = report["pool"]["size"], report["pool"]["confidence"]
+    metrics = measured.metrics
+    pool, confidence = metrics.pool.size, metrics.pool.confidence
     with figure(path, 4, 12.0, 4.4) as (drawn, axes):
         for axis, (level, direction) in zip(axes, TITLES, strict=True):
-            found = report[level][direction]
-            for at, (mode, metrics) in enumerate(found.items()):
-                r10 = metrics["R@10"]
-                errors = [[max(0.0, r10["value"] - r10["low"])], [max(0.0, r10["high"] - r10["value"])]]
-                axis.bar(at, r10["value"], 0.62, color=COLOURS[mode], yerr=errors, capsize=4, ecolor=INK)
-                axis.text(at, 1.06, f"{r10['value']:.2f}", ha="center", va="bottom", color=COLOURS[mode], weight="bold")
-                if (level, direction) == ("track", "video_to_music") and mode in report["oracle"]:
-                    limit = report["oracle"][mode]["R@10"]["value"]
+            reached = _of(metrics, level, direction)
+            for at, (mode, figures) in enumerate(reached.items()):
+                r10 = figures.recall_at_10
+                errors = [[max(0.0, r10.value - r10.low)], [max(0.0, r10.high - r10.value)]]
+                axis.bar(at, r10.value, 0.62, color=COLOURS[mode], yerr=errors, capsize=4, ecolor=INK)
+                axis.text(at, 1.06, f"{r10.value:.2f}", ha="center", va="bottom", color=COLOURS[mode], weight="bold")
+                if (level, direction) == ("track", "video_to_music") and mode in metrics.oracle:
+                    limit = metrics.oracle[mode].recall_at_10.value
                     axis.hlines(
                         limit, at - 0.42, at + 0.42, colors=INK, linewidth=2, label="oracle" if at == 0 else None
                     )
@@ -77,7 +78,7 @@ def recall_bars(path: Path, measured: Measured) -> None:
             axis.axhline(by_chance, color=QUIET, linestyle=":", linewidth=1.6, label="chance")
             axis.set_title(TITLES[level, direction].replace(", ", "\n"), pad=24)
             axis.set_ylim(0, 1.05)
-            axis.set_xticks(range(len(found)), [LABELS[mode].replace(" + ", "\n+ ") for mode in found])
+            axis.set_xticks(range(len(reached)), [LABELS[mode].replace(" + ", "\n+ ") for mode in reached])
             axis.grid(axis="x", visible=False)
         axes[0].set_ylabel("R@10 (share of queries)")
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
@@ -106,6 +107,11 @@ def training_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
 
 def _curve(axis: Any, recall: Any, colour: str, label: str | None, line: str = "-", width: float = 2.2) -> None:
     axis.plot(np.arange(1, len(recall) + 1), recall, line, color=colour, linewidth=width, label=label)
+
+
+def _of(metrics: Metrics, level: str, direction: str) -> dict[Mode, RankMetrics]:
+    levels = {"track": metrics.track, "segment": metrics.segment}
+    return levels[level].video_to_music if direction == "video_to_music" else levels[level].music_to_video
 
 
 def _positives(rankings: Sequence[Ranking]) -> Any:

@@ -1,4 +1,4 @@
-"""Everything that is measured in one pool, and the pools put together."""
+"""Everything that is measured in one pool, and the pools joined."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,10 @@ from components.evaluation.params import EvaluationSection
 from components.evaluation.pool import Pool
 from components.evaluation.relevance import Tags, ndcg, ndcg_by_chance, relevance
 from components.evaluation.retrieval import (
+    CAPTION,
+    COUNTERFACTUAL,
     DIRECTIONS,
+    FUSED_CAPTION,
     Ranking,
     Scores,
     checked,
@@ -33,28 +36,33 @@ Columns = dict[str, NDArray[Any]]  # by name, one value (or row) per clip of "cl
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What one pool, or all of them, gave.
+class PoolResult:
+    """What was measured in one pool, or in all of them.
 
     Attributes:
         rankings: of both levels, both directions and every mode.
-        others: counterfactual queries, and captions in place of annotations; track level, query to music.
-        queries: columns over all clips, track level, query to music. ``oracle/<mode>``: rank; ``ndcg/<mode>``
+        other_texts: counterfactual queries, and captions in place of annotations; track level, query to music.
+        by_query: columns over all clips, track level, query to music. ``oracle/<mode>``: rank; ``ndcg/<mode>``
             and ``ndcg/chance``; ``listed/<mode>``: how many lists of ten the clip's music is in;
             ``sure/<mode>``: whether it is in one however ties are broken; ``own``: ranks by text weight.
-        exchanged: columns over the clips with a counterfactual query: ``donor`` and ``kept``, ranks by text
+        by_exchange: columns over the clips with a counterfactual query: ``donor`` and ``kept``, ranks by text
             weight; ``oracle/own`` and ``oracle/donor``, ranks.
     """
 
     rankings: list[Ranking]
-    others: list[Ranking]
-    queries: Columns
-    exchanged: Columns
+    other_texts: list[Ranking]
+    by_query: Columns
+    by_exchange: Columns
+
+    @property
+    def counterfactual(self) -> Ranking | None:
+        """Return the ranking of counterfactual queries; None where the pool has no texts."""
+        return next((ranking for ranking in self.other_texts if ranking.mode == COUNTERFACTUAL), None)
 
 
-def find(
+def measure_pool(
     scorer: Scorer, part: Pool, truth: tuple[Truth, dict[str, Any]] | None, tags: Tags, section: EvaluationSection
-) -> Findings:
+) -> PoolResult:
     """Measure one pool.
 
     Raises:
@@ -67,35 +75,35 @@ def find(
         *rank_both_ways("track", part, scores),
         *rank_both_ways("segment", part, segment_scores(scorer, part)),
     ]
-    queries: Columns = {"clip": ids} | _lists(scores, part, same, tags)
-    others: list[Ranking] = []
-    exchanged: Columns = {"clip": ids[:0]}
+    by_query: Columns = {"clip": ids} | _lists(scores, part, same, tags)
+    other_texts: list[Ranking] = []
+    by_exchange: Columns = {"clip": ids[:0]}
     known = None if truth is None else ([truth[0][row["video_id"]] for row in part.rows], truth[1])
     if known is not None:
-        found = oracle_ranks(*known, same, section.seed + number)
-        queries |= {f"oracle/{mode}": rank for mode, rank in found.items()}
+        limit = oracle_ranks(*known, same, section.seed + number)
+        by_query |= {f"oracle/{mode}": rank for mode, rank in limit.items()}
     if TEXT in part.stores:
         donor = donors([row["track_id"] for row in part.rows], section.seed + number)
         valid = donor != np.arange(len(part))
-        others = [rank_counterfactual(scorer, part, scores, donor), *_captioned(scorer, part, same)]
-        exchanged = {"clip": ids[valid]}
+        other_texts = [rank_counterfactual(scorer, part, scores, donor), *_captioned(scorer, part, same)]
+        by_exchange = {"clip": ids[valid]}
         if section.guidance:
             by_weight = guided(scores, same, donor, section.guidance)
-            queries |= {"own": by_weight["own"]}
-            exchanged |= {"donor": by_weight["donor"][valid], "kept": by_weight["kept"][valid]}
+            by_query |= {"own": by_weight["own"]}
+            by_exchange |= {"donor": by_weight["donor"][valid], "kept": by_weight["kept"][valid]}
         if known is not None:
             own, given = counterfactual_ranks(*known, same, donor, section.seed + number)
-            exchanged |= {"oracle/own": own[valid], "oracle/donor": given[valid]}
-    return Findings(rankings, others, queries, exchanged)
+            by_exchange |= {"oracle/own": own[valid], "oracle/donor": given[valid]}
+    return PoolResult(rankings, other_texts, by_query, by_exchange)
 
 
-def together(parts: Sequence[Findings]) -> Findings:
-    """Put the findings of several pools together, clips in order of their ids."""
-    return Findings(
+def join_pools(parts: Sequence[PoolResult]) -> PoolResult:
+    """Return the results of several pools as one, clips in order of their ids."""
+    return PoolResult(
         [join(same) for same in zip(*(part.rankings for part in parts), strict=True)],
-        [join(same) for same in zip(*(part.others for part in parts), strict=True)],
-        _stack([part.queries for part in parts]),
-        _stack([part.exchanged for part in parts]),
+        [join(same) for same in zip(*(part.other_texts for part in parts), strict=True)],
+        _stack([part.by_query for part in parts]),
+        _stack([part.by_exchange for part in parts]),
     )
 
 
@@ -106,14 +114,14 @@ def _stack(parts: Sequence[Columns]) -> Columns:
 
 
 def _lists(scores: Scores, part: Pool, same: NDArray[np.bool_], tags: Tags) -> Columns:
-    found: Columns = {}
+    lists: Columns = {}
     for mode, matrix in scores.items():
-        found[f"listed/{mode}"], found[f"sure/{mode}"] = occurrences(matrix)
+        lists[f"listed/{mode}"], lists[f"sure/{mode}"] = occurrences(matrix)
     if tags:
         relevant = relevance(part.ids, tags, same)
-        found |= {f"ndcg/{mode}": ndcg(matrix, relevant) for mode, matrix in scores.items()}
-        found["ndcg/chance"] = ndcg_by_chance(relevant)
-    return found
+        lists |= {f"ndcg/{mode}": ndcg(matrix, relevant) for mode, matrix in scores.items()}
+        lists["ndcg/chance"] = ndcg_by_chance(relevant)
+    return lists
 
 
 def _captioned(scorer: Scorer, part: Pool, same: NDArray[np.bool_]) -> list[Ranking]:
@@ -126,5 +134,5 @@ def _captioned(scorer: Scorer, part: Pool, same: NDArray[np.bool_]) -> list[Rank
     return [
         rank_one("track", DIRECTIONS[0], name, part, checked(scorer.scores(sources, part.ids, mode), part.ids, name), same)
         .only(own)
-        for mode, name in (("text", "caption"), ("video+text", "video+caption"))
+        for mode, name in (("text", CAPTION), ("video+text", FUSED_CAPTION))
     ]  # fmt: skip
