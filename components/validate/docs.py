@@ -55,7 +55,8 @@ def _row(result: Any, outcome: dict[str, Any]) -> dict[str, Any]:
     from great_expectations.render.renderer.inline_renderer import InlineRenderer
 
     # A result is rendered as what was found, and then as what was expected.
-    sentences = [one.to_json_dict() for one in InlineRenderer(render_object=result).get_rendered_content()]
+    rendered: list[Any] = InlineRenderer(render_object=result).get_rendered_content()
+    sentences: list[dict[str, Any]] = [one.to_json_dict() for one in rendered]
     expected, found = (
         [one["value"] for one in sentences if one["name"].startswith(f"atomic.{kind}")]
         for kind in ("prescriptive", "diagnostic")
