@@ -37,6 +37,9 @@ INDEX = pa.schema(
 )
 
 
+_BLOCK = 1024  # clips in memory at a time where all are looked through
+
+
 def spec_digest(spec: Mapping[str, Any]) -> str:
     """Return the sha256 of a spec in canonical JSON; equal specs make equal features."""
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -119,6 +122,34 @@ class FeatureStore:
         """
         features, mask = self.take(self.rows_of(clip_ids))
         return _widen(features), mask
+
+    def means(self, clip_ids: Sequence[str]) -> NDArray[np.float32]:
+        """Return (B, D): the mean of each clip's valid segments; a part of the clips is in memory at a time.
+
+        Raises:
+            ValueError: a clip is not in the store.
+        """
+        means = np.zeros((len(clip_ids), self.spec["dims"]), np.float32)
+        for start in range(0, len(clip_ids), _BLOCK):
+            means[start : start + _BLOCK] = segment_mean(*self.gather(clip_ids[start : start + _BLOCK]))
+        return means
+
+
+def segment_mean(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean (B, D) of valid segments, of (B, S, D) features and a (B, S) mask; zeros without any.
+
+    A sum of float16 features is exact in float64, so it does not depend on the order.
+    """
+    total = (values * mask[:, :, None]).sum(axis=1, dtype=np.float64)
+    mean: NDArray[np.float64] = total / np.maximum(mask.sum(axis=1), 1)[:, None]
+    return mean
+
+
+def segment_spread(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the standard deviation (B, D) over valid segments; arguments as above."""
+    around = np.square(values - segment_mean(values, mask)[:, None])
+    spread: NDArray[np.float64] = np.sqrt(segment_mean(around, mask))
+    return spread
 
 
 def _widen(half: NDArray[np.float16]) -> NDArray[np.float32]:

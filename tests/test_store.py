@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.increments import update_store
-from components.store import INDEX, FeatureStore
+from components.store import INDEX, FeatureStore, segment_mean, segment_spread
 
 SPEC = {"modality": "music", "kind": "test", "dims": 3, "max_segments": 4}
 
@@ -160,6 +160,21 @@ def test_every_float16_widens_exactly(tmp_path: Path) -> None:
     update_store(tmp_path / "s", spec, [("a", "k")], lambda ids: iter([("a", numbers[None])]), 1)
     features, _ = FeatureStore.open(tmp_path / "s").gather(["a"])
     np.testing.assert_array_equal(features[0, 0], numbers.astype(np.float32))
+
+
+def test_means_and_spreads_are_over_valid_segments(tmp_path: Path) -> None:
+    values = np.array([[[1, 2], [3, 6], [8, 7]], [[4, 4], [9, 9], [9, 9]], [[9, 9], [9, 9], [9, 9]]], np.float32)
+    mask = np.array([[True, True, True], [True, False, False], [False, False, False]])
+    assert segment_mean(values, mask).tolist() == [[4.0, 5.0], [4.0, 4.0], [0.0, 0.0]]
+    # Around 4: 9, 1, 16. Around 5: 9, 1, 4.
+    np.testing.assert_allclose(segment_spread(values, mask), [[(26 / 3) ** 0.5, (14 / 3) ** 0.5], [0, 0], [0, 0]])
+    rows = {f"c{n}": "k" for n in range(5)}
+    update(tmp_path / "s", rows)
+    asked = ["c4", "c0", "c4"]
+    expected = [features_of(clip_id, "k").astype(np.float16).astype(np.float64).mean(axis=0) for clip_id in asked]
+    means = FeatureStore.open(tmp_path / "s").means(asked)
+    assert means.dtype == np.float32
+    np.testing.assert_array_equal(means, np.array(expected, np.float32))
 
 
 def test_three_percent_more_rows_compute_only_those(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from components.encoder.params import (
     MeanFusion,
     PooledTransformerFusion,
 )
-from components.encoder.towers import Block, Dropout
+from components.encoder.towers import Block, Dropout, mean_of_valid
 
 
 class Slot(NamedTuple):
@@ -122,8 +122,8 @@ class FuseByCrossAttention(nn.Module):
                 )
                 for at, attend in enumerate(one_round)
             ]
-        pooled = [_mean(self.norm(x), mask) for x, mask in zip(streams, masks, strict=True)]
-        return _mean(torch.stack(pooled, dim=1), torch.stack([slot.present for slot in slots], dim=1))
+        pooled = [mean_of_valid(self.norm(x), mask) for x, mask in zip(streams, masks, strict=True)]
+        return mean_of_valid(torch.stack(pooled, dim=1), torch.stack([slot.present for slot in slots], dim=1))
 
 
 class FuseByGates(nn.Module):
@@ -150,14 +150,8 @@ class FuseByMean(nn.Module):
     """The average of the modalities present."""
 
     def forward(self, slots: list[Slot]) -> Tensor:  # -> (B, W)
-        return _mean(
-            torch.stack([slot.pooled for slot in slots], dim=1), torch.stack([slot.present for slot in slots], dim=1)
-        )
-
-
-def _mean(vectors: Tensor, present: Tensor) -> Tensor:  # (B, N, W), (B, N) -> (B, W)
-    weight = present.to(vectors.dtype)[:, :, None]
-    return (vectors * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
+        pooled = torch.stack([slot.pooled for slot in slots], dim=1)  # (B, M, W)
+        return mean_of_valid(pooled, torch.stack([slot.present for slot in slots], dim=1))
 
 
 def build_fusion(section: EncoderSection, slots: int) -> nn.Module:

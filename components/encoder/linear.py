@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.encoder.cca import CCA
-from components.encoder.towers import Features
+from components.encoder.towers import Features, mean_of_valid
 from components.modalities import MUSIC, QUERY, Modality
 
 
@@ -43,9 +43,9 @@ class Directions(nn.Module):
 
     def forward(self, features: Features) -> Tensor:  # -> (B, C)
         values, mask = features
-        weight = mask.to(values.dtype)[:, :, None]
-        mean = values.masked_fill(~mask[:, :, None], 0.0).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
-        along = F.linear(mean - self.mean, self.weight).masked_fill(~mask.any(dim=1)[:, None], 0.0)
+        along = F.linear(mean_of_valid(values, mask) - self.mean, self.weight).masked_fill(
+            ~mask.any(dim=1)[:, None], 0.0
+        )
         return F.normalize(along, dim=1)
 
 

@@ -14,6 +14,13 @@ from components.encoder.params import EncoderSection, LearnedPositions, NoPositi
 
 Features = tuple[Tensor, Tensor]  # (B, S, D) values, (B, S) True where a segment is valid
 
+
+def mean_of_valid(values: Tensor, valid: Tensor) -> Tensor:  # (B, S, D), (B, S) -> (B, D)
+    """Return the mean over valid places, zeros without any; what stands in the others does not matter."""
+    count = valid.to(values.dtype).sum(dim=1).clamp(min=1.0)[:, None]  # (B, 1)
+    return values.masked_fill(~valid[:, :, None], 0.0).sum(dim=1) / count
+
+
 # -- inputs ----------------------------------------------------------------------------------------
 
 # A feature whose spread is below this share of its size is constant up to float16 rounding.
@@ -164,8 +171,7 @@ class MeanPooling(Pooling):
     """The average of the segments."""
 
     def forward(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        weight = seen.to(x.dtype)[:, :, None]
-        return x, (x * weight).sum(dim=1) / weight.sum(dim=1)
+        return x, mean_of_valid(x, seen)
 
 
 class ClassToken(Pooling):

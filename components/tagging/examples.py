@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.modalities import TAG_GROUPS
-from components.store import FeatureStore
+from components.store import FeatureStore, segment_mean, segment_spread
 from components.taxonomy import Tag
 
 MIN_TRACKS = 10  # of a seed library that can be cross-validated at all
@@ -34,12 +34,8 @@ def pooled(store: FeatureStore, clip_ids: Sequence[str]) -> NDArray[np.float64]:
     """Return (N, 2 D): mean and standard deviation of each feature over a clip's valid segments."""
     rows = []
     for first in range(0, len(clip_ids), _BATCH):
-        features, mask = store.gather(clip_ids[first : first + _BATCH])
-        x, weight = features.astype(np.float64), mask[:, :, None].astype(np.float64)
-        count = weight.sum(axis=1)
-        mean = (x * weight).sum(axis=1) / count
-        spread = np.sqrt((((x - mean[:, None]) ** 2) * weight).sum(axis=1) / count)
-        rows.append(np.hstack([mean, spread]))
+        given = store.gather(clip_ids[first : first + _BATCH])
+        rows.append(np.hstack([segment_mean(*given), segment_spread(*given)]))
     return np.vstack(rows) if rows else np.zeros((0, 2 * int(store.spec["dims"])))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from components.encoder.losses import Identities
 from components.encoder.model import Batch
 from components.encoder.towers import Features as Values
-from components.encoder.towers import Standardise
+from components.encoder.towers import Standardise, mean_of_valid
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from components.store import FeatureStore
 from components.training.data import CHUNK, Clips, Features
@@ -259,9 +259,9 @@ def on_device(parcel: Parcel, device: torch.device, like: Standardise | None = N
     tracks, artists = send(parcel.tracks), send(parcel.artists)
     sound = None
     if like is not None:
-        count = len(tracks)
-        whole = batch[MUSIC][0][:count].sum(dim=1) / send(parcel.heard)[:count, None]  # padding is zero in a store
-        sound = (whole - like.mean) * like.scale  # (P, D)
+        music, count = batch[MUSIC][0], len(tracks)
+        whole = torch.arange(music.shape[1], device=device) < send(parcel.heard)[:, None]  # (N, S), dropped or not
+        sound = (mean_of_valid(music[:count], whole[:count]) - like.mean) * like.scale  # (P, D)
     if parcel.partners is not None and parcel.share is not None:
         batch = blend(batch, send(parcel.share), send(parcel.partners))
     return batch, Identities(tracks, artists, sound)

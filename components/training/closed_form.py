@@ -20,6 +20,7 @@ from components.encoder.model import Arrays, TrimodalModel
 from components.encoder.ranking import ranks
 from components.encoder.towers import Tower
 from components.modalities import MODALITIES, TEXT, VIDEO, Modality
+from components.store import segment_mean
 from components.training.data import CHUNK, Clips, Features
 from components.training.params import TrainingSection
 
@@ -90,10 +91,10 @@ def fit_linear_paths(
     if section.video_dropout < 1:
         shown[VIDEO] = [features.video.gather(train.ids)]
     sources: dict[Modality, Gathers] = {VIDEO: features.video, TEXT: val.texts}
-    music, val_music = _mean(features.music.gather(train.ids)), _mean(features.music.gather(val.ids))
+    music, val_music = segment_mean(*features.music.gather(train.ids)), segment_mean(*features.music.gather(val.ids))
     for modality, texts in sorted(shown.items()):
         rows = [np.flatnonzero(mask.any(axis=1)) for _, mask in texts]
-        query = np.concatenate([_mean(arrays)[at] for arrays, at in zip(texts, rows, strict=True)])
+        query = np.concatenate([segment_mean(*arrays)[at] for arrays, at in zip(texts, rows, strict=True)])
         asked = sources[modality].gather(val.ids)
         judged = np.flatnonzero(asked[1].any(axis=1))
         if min(len(query), len(judged)) < 2:
@@ -101,7 +102,7 @@ def fit_linear_paths(
             continue
         same = val.tracks[judged][:, None] == val.tracks[judged][None, :]
         heard = np.concatenate([music[at] for at in rows])
-        known = (_mean(asked)[judged], val_music[judged])
+        known = (segment_mean(*asked)[judged], val_music[judged])
         fitted, power = fit_strongest(query, heard, *known, same, paths.directions)
         paths.set(modality, fitted, power)
 
@@ -133,11 +134,3 @@ def _texts(train: Clips, human_text: float) -> list[Arrays]:
             mask = np.arange(train.texts.segments) < train.texts.lengths(at, told)[:, None]
             found.append((train.texts.take(at, told).astype(np.float32), mask))
     return found
-
-
-def _mean(arrays: Arrays) -> NDArray[np.float64]:
-    """Return the mean (N, D) of each clip's valid segments."""
-    values, mask = arrays
-    weight = mask[:, :, None] / np.maximum(mask.sum(axis=1), 1)[:, None, None]
-    mean: NDArray[np.float64] = (values * weight).sum(axis=1, dtype=np.float64)
-    return mean

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from components.modalities import MUSIC, TAG_GROUPS, VIDEO, Modality
 from components.store import FeatureStore
-from flows.drift.sample import Array, Sample
+from flows.drift.sample import Sample
 from flows.workspace.graph import Graph
 from flows.workspace.workspace import Workspace
 
@@ -76,7 +76,7 @@ class Corpus:
         return Sample(
             clip_ids=np.array(ids, np.str_),
             groups=np.array([str(row[grouping]) for row in rows], np.str_),
-            features={name: clip_features(store, ids) for name, store in self.stores.items()},
+            features={name: store.means(ids) for name, store in self.stores.items()},
             scalars=_scalars(rows),
             tags=tuple(_names(tags.get(clip, ())) for clip in ids),
             alignment=alignment,
@@ -103,15 +103,6 @@ def grouping_of(rows: Sequence[Row]) -> Grouping:
     _, counts = np.unique([str(row["artist_id"]) for row in rows], return_counts=True)
     usable = len(counts) >= _LEAST_GROUPS and counts.max() <= _LARGEST_SHARE * counts.sum()
     return "artist_id" if usable else "video_id"
-
-
-def clip_features(store: FeatureStore, clip_ids: Sequence[str]) -> Array:
-    """Return (N, D): each clip's mean over its valid segments."""
-    means = np.zeros((len(clip_ids), store.spec["dims"]), np.float32)
-    for start in range(0, len(clip_ids), 1024):
-        values, mask = store.gather(clip_ids[start : start + 1024])
-        means[start : start + 1024] = (values * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
-    return means
 
 
 def tagger_digest(folder: Path) -> str | None:

@@ -56,15 +56,6 @@ def fit_basis(features: NDArray[np.float32], digest: str) -> Basis:
     return Basis(digest, mean, scale, (axes * signs)[:COMPONENTS].astype(np.float32))
 
 
-def clip_features(store: FeatureStore, clip_ids: list[str]) -> NDArray[np.float32]:
-    """Return (N, D): each clip's mean over its valid segments."""
-    means = []
-    for start in range(0, len(clip_ids), 1024):
-        values, mask = store.gather(clip_ids[start : start + 1024])
-        means.append((values * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True))
-    return np.concatenate(means).astype(np.float32)
-
-
 def describe_corpus(graph: Graph, workspace: Workspace) -> tuple[pd.DataFrame, dict[str, FeatureStore]]:
     """Return one row per clip that has features (split, duration, caption length, best tags), and the stores."""
 
@@ -91,7 +82,7 @@ def with_components(
     table = table.copy()
     for modality, basis in bases.items():
         if stores[modality].digest == basis.digest:
-            coordinates = basis.project(clip_features(stores[modality], list(table["clip_id"])))
+            coordinates = basis.project(stores[modality].means(list(table["clip_id"])))
             for number in range(coordinates.shape[1]):
                 table[f"{modality}_{number + 1}"] = coordinates[:, number]
     return table

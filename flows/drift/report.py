@@ -11,7 +11,6 @@ import pandas as pd
 from components.modalities import TAG_GROUPS
 from flows.drift.reference import (
     Basis,
-    clip_features,
     describe_corpus,
     fit_basis,
     read_reference,
@@ -36,8 +35,7 @@ def log_report(client: "MlflowClient", graph: Graph, workspace: Workspace) -> No
     table, stores = describe_corpus(graph, workspace)
     train = table["split"] == "train"
     bases = {
-        name: fit_basis(clip_features(store, list(table[train]["clip_id"])), store.digest)
-        for name, store in stores.items()
+        name: fit_basis(store.means(list(table[train]["clip_id"])), store.digest) for name, store in stores.items()
     }
     champion = champion_reference(client)
     own = with_components(table, stores, bases)

@@ -9,6 +9,7 @@ import torch
 from components.encoder.losses import Identities
 from components.encoder.model import TrimodalModel
 from components.encoder.params import TERMS, EncoderSection
+from components.encoder.towers import mean_of_valid
 from components.modalities import MODALITIES, MUSIC, TEXT, VIDEO
 from components.settings import ParamsError, parse_section
 
@@ -27,6 +28,13 @@ def make_batch(clips: int = 6, segments: int = 5) -> dict[str, tuple[torch.Tenso
     lengths = torch.arange(clips) % segments + 1
     mask = torch.arange(segments)[None, :] < lengths[:, None]
     return {m: (torch.randn(clips, segments, DIMS[m]) * mask[:, :, None], mask) for m in MODALITIES}
+
+
+def test_a_mean_is_over_what_is_valid() -> None:
+    values = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [9.0, 9.0]], [[4.0, 4.0], [torch.nan, torch.inf], [0.0, 0.0]]])
+    values = torch.cat([values, torch.full((1, 3, 2), torch.nan)])
+    valid = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
+    assert mean_of_valid(values, valid).tolist() == [[2.0, 4.0], [4.0, 4.0], [0.0, 0.0]]
 
 
 FUSIONS = [

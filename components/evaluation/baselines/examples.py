@@ -12,7 +12,7 @@ from components.encoder.ranking import ranks
 from components.evaluation.exchange import EitherText
 from components.evaluation.pool import rows_of_split, with_video_and_music
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
-from components.store import FeatureStore
+from components.store import FeatureStore, segment_mean, segment_spread
 
 
 class TooFewClips(ValueError):
@@ -87,13 +87,8 @@ def split_examples(
 
 def pooled(source: Gathers, ids: Sequence[str], spread: bool) -> NDArray[np.float64]:
     """Return the mean (N, D) of each clip's valid segments; with ``spread`` their standard deviation too (N, 2 D)."""
-    values, mask = source.gather(ids)
-    weight = mask[:, :, None] / np.maximum(mask.sum(axis=1), 1)[:, None, None]  # (N, S, 1)
-    mean: NDArray[np.float64] = (values * weight).sum(axis=1, dtype=np.float64)
-    if not spread:
-        return mean
-    around = (np.square(values - mean[:, None]) * weight).sum(axis=1, dtype=np.float64)
-    return np.concatenate([mean, np.sqrt(around)], axis=1)
+    given = source.gather(ids)
+    return np.hstack([segment_mean(*given), segment_spread(*given)]) if spread else segment_mean(*given)
 
 
 def log_rank(scores: NDArray[np.float32], positives: NDArray[np.bool_]) -> float:
