@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.errors import BUSY, Refusal
+from flows.errors import BUSY, USAGE, Refusal
 from flows.workspace.files import Files
 
 
@@ -117,6 +117,7 @@ def _read(repo: Any, root: Path) -> Graph:
     import networkx as nx  # type: ignore[import-untyped]
 
     nodes = [stage for stage in repo.index.stages if stage.cmd]
+    _check_code(nodes, root)
     # DVC's own addresses and file names depend on the current folder; ours are from the root.
     names = {stage: _address(stage, root) for stage in nodes}
     rank = {stage: number for number, stage in enumerate(nodes)}
@@ -140,6 +141,16 @@ def _read(repo: Any, root: Path) -> Graph:
             )
         )
     return Graph(root, tuple(stages))
+
+
+def _check_code(nodes: list[Any], root: Path) -> None:
+    """Refuse a folder that has dvc.yaml without the code that it names, which the wheel does not replace."""
+    for dep in (dep for node in nodes for dep in node.deps if not hasattr(dep, "params")):
+        path = os.path.relpath(dep.fs_path, root)
+        if path.startswith("components/") and not Path(dep.fs_path).exists():
+            raise Refusal(
+                f"dvc.yaml names {path}, which is not in {root}: a workspace is a clone of the project", USAGE
+            )
 
 
 def _address(node: Any, root: Path) -> str:

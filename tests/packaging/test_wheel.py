@@ -87,6 +87,22 @@ def test_outside_of_a_workspace_a_command_says_so(installed: Installed, tmp_path
     assert done.stderr == f"error: no dvc.yaml in {tmp_path} or above: run from a Needledrop project\n"
 
 
+def test_a_graph_without_its_code_is_no_workspace(installed: Installed, tmp_path: Path) -> None:
+    for name in ("params.yaml", "dvc.yaml", ".dvc/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    for command in ("plan", "retrain"):
+        done = installed.run("needledrop", command, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        name = "components/corpus/world.yaml"
+        assert done.stderr.endswith(
+            f"error: dvc.yaml names {name}, which is not in {tmp_path}: a workspace is a clone of the project\n"
+        )
+    report = json.loads(installed.run("needledrop", "doctor", "--json", cwd=tmp_path).stdout)
+    assert {"name": "code", "ok": True, "found": str(installed.site)} in report["checks"]
+
+
 def test_a_checkout_is_planned_by_the_installed_command(installed: Installed, tmp_path: Path) -> None:
     """A workspace is a checkout, as dvc.yaml names code; the command may be the wheel's."""
     for file in tracked("components", "params.yaml", "dvc.yaml", ".dvc", ".dvcignore"):
