@@ -7,16 +7,17 @@ except the standard `AWS_*` variables that boto3 reads by itself.
 import os
 import re
 import sys
-from collections.abc import Iterator
-from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import USAGE, Refusal
+
+if TYPE_CHECKING:
+    from tenacity import Retrying
 
 # Libraries that report home unless told not to.
 TELEMETRY = {
@@ -51,7 +52,7 @@ _PREFECT = {
 }
 
 
-_PAUSES_S = (1.0, 3.0, 6.0, 12.0)  # between tries; the last one again and again
+_LONGEST_PAUSE_S = 12.0  # between two tries
 
 _SECRET = re.compile(r"(?i)([^=&]*(?:pass|token|secret|key|sig)[^=&]*=)[^&]*")
 
@@ -182,13 +183,19 @@ def prepare(prefect_home: Path, verbose: bool = False) -> Environment:
     return read_environment()
 
 
-def pauses(together_s: float) -> Iterator[float]:
-    """Yield the pauses between tries, growing, for `together_s` seconds."""
-    for pause in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
-        if together_s <= 0:
-            return
-        yield min(pause, together_s)
-        together_s -= pause
+def retrying(together_s: float, *passing: type[BaseException]) -> "Retrying":
+    """Return what calls something again, with growing pauses, while it raises one of `passing`.
+
+    Args:
+        together_s: for how long; the last error is raised then. At 0 nothing is tried again.
+        passing: errors that another try may mend.
+    """
+    from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_exponential
+
+    pauses = wait_exponential(multiplier=1, max=_LONGEST_PAUSE_S)  # 1, 2, 4, ... seconds
+    return Retrying(
+        stop=stop_before_delay(together_s), wait=pauses, retry=retry_if_exception_type(passing), reraise=True
+    )
 
 
 def child_environment(mark: dict[str, str]) -> dict[str, str]:

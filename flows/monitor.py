@@ -16,7 +16,7 @@ from flows.drift.page import PAGE, Told, write_report
 from flows.drift.settings import DriftSettings, read_settings
 from flows.drift.watch import Outcome
 from flows.ledger import notices as notify
-from flows.ledger.database import transaction
+from flows.ledger.database import reading, transaction
 from flows.registry.tracking import MODEL, answering, connect
 from flows.release.releases import Release, champion
 from flows.retrain import observe_task, run_stages
@@ -82,7 +82,7 @@ def monitor(root: Path, retraining: bool = True, dry_run: bool = False, to_stder
     platform = Platform.at(workspace)
     settings = read_settings(root)
     with begin(workspace) as run:
-        with transaction(platform) as connection:
+        with reading(platform) as connection:
             release = champion(connection)
         if release is None:
             result = MonitorResult("refused", "there is no champion to compare with; approve and promote a version", "")

@@ -19,7 +19,8 @@ from flows.environment import read_environment
 from flows.errors import Refusal
 from flows.gate.decide import GateResult
 from flows.gate.flow import gate
-from flows.ledger.database import LedgerUnreachable
+from flows.ledger.errors import LedgerError
+from flows.ledger.lease import LeaseLost
 from flows.registration.register import Registration, can_register, has_verdict, register, remembered
 from flows.registry.tracking import Unreachable
 from flows.workspace.begin import begin
@@ -139,13 +140,13 @@ def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult 
     """Gate a version that has no verdict yet; what cannot be gated is said, and stays registered.
 
     Raises:
-        Unreachable, LedgerUnreachable: a server was away; a run that counted as finished would never be made up for.
+        Unreachable, LedgerError, LeaseLost: a server was away; a run that counted as finished would never be made up for.
     """
     if has_verdict(Platform.at(workspace), version):
         return None
     try:
         result = gate(workspace.root, version)
-    except (Unreachable, LedgerUnreachable) as error:
+    except (Unreachable, LedgerError, LeaseLost) as error:
         raise type(error)(f"{error}; version {version} is registered: run the same again to gate it") from error
     except Refusal as refusal:
         terminal.say(f"gate: {refusal}")

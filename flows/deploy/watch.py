@@ -13,7 +13,7 @@ from flows.deploy.inputs import corpus_digest
 from flows.drift.start import start_retrain
 from flows.errors import Refusal
 from flows.ledger.attempts import last_finished
-from flows.ledger.database import transaction
+from flows.ledger.database import reading
 from flows.workspace import plan
 from flows.workspace.observe import is_outside, observe
 from flows.workspace.workspace import Workspace
@@ -38,7 +38,7 @@ def watch(
     with here(FLOW) as now:
         if not is_outside(now.platform.workspace):
             raise Refusal("params.yaml: the corpus is rendered in the workspace; there is nothing to watch")
-        with transaction(now.platform) as connection:
+        with reading(now.platform) as connection:
             last = last_finished(connection, FLOW)
         first = _look(now.platform.workspace)
         if last is not None and last.inputs == first:

@@ -9,7 +9,7 @@ from flows.errors import GATE_FAILED, Refusal
 from flows.gate import evidence
 from flows.gate.rules import Outcome
 from flows.gate.settings import GateSettings, read_settings
-from flows.ledger.database import transaction
+from flows.ledger.database import reading, transaction
 from flows.release import releases
 from flows.release.mirror import mirror
 from flows.release.releases import Release, StaleState
@@ -103,7 +103,7 @@ def _pair(platform: Platform, version: int | None) -> tuple[Release, Release | N
     Raises:
         Refusal: there is no such version, or nothing to find out about it.
     """
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         champion = releases.champion(connection)
         release = releases.challenger(connection) if version is None else releases.read(connection, version)
     if release is None:

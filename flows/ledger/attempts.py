@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Column, Float, Integer, Table, Text, delete, insert, select, update
+from sqlalchemy import Column, Float, Index, Integer, Table, Text, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from flows.ledger.database import TABLES, LedgerUnreachable, transaction
+from flows.ledger.database import TABLES, transaction
+from flows.ledger.errors import LedgerError
 from flows.ledger.lease import lease, moment
 from flows.workspace.holder import me
 from flows.workspace.platform import Platform
@@ -36,6 +37,9 @@ ATTEMPTS: Final = Table(
     Column("result", Text, nullable=False),
     Column("told", Integer, nullable=False),  # 1: Prefect knows that it crashed
 )
+
+Index("attempts_by_state", ATTEMPTS.c.state, ATTEMPTS.c.told)
+Index("attempts_by_flow", ATTEMPTS.c.flow, ATTEMPTS.c.ended)
 
 LEASE_S = 180.0  # rides out a database that is away for a minute
 
@@ -98,7 +102,7 @@ def _record_end(platform: Platform, this: Attempt) -> None:
             with transaction(platform) as connection:
                 connection.execute(update(ATTEMPTS).where(mine).values(**end))
             return
-        except LedgerUnreachable:
+        except LedgerError:
             if pause is None:
                 raise
             time.sleep(pause)

@@ -22,7 +22,8 @@ from sqlalchemy import Column, Float, Integer, Table, Text, delete, insert, sele
 from sqlalchemy.engine import Connection, Row
 
 from flows.errors import BUSY, Refusal
-from flows.ledger.database import TABLES, LedgerUnreachable, transaction
+from flows.ledger.database import TABLES, transaction
+from flows.ledger.errors import LedgerError
 from flows.workspace.holder import Holder, me
 from flows.workspace.platform import Platform
 
@@ -101,7 +102,7 @@ def lease(
     Raises:
         Leased: another has it.
         LeaseLost: it was lost while the body ran, which was stopped.
-        LedgerUnreachable: the ledger does not answer.
+        LedgerError: the ledger does not answer.
     """
     held = _acquire(platform, name, seconds, wait_s, run)
     ended, lost = threading.Event(), threading.Event()
@@ -127,7 +128,7 @@ def lease(
             signal.signal(_SIGNAL, before)
         if not lost.is_set():
             # Where the ledger does not answer now, the lease runs out by itself.
-            with contextlib.suppress(LedgerUnreachable), transaction(platform) as connection:
+            with contextlib.suppress(LedgerError), transaction(platform) as connection:
                 connection.execute(delete(LEASES).where(LEASES.c.name == name, LEASES.c.token == held.token))
     if lost.is_set():
         raise LeaseLost(_lost(name))
@@ -206,7 +207,7 @@ def _beat(held: Held, ended: threading.Event, lost: threading.Event, main: bool)
         try:
             ours = held.renew()
             alive_until = asked + held.seconds
-        except LedgerUnreachable:  # it may answer again before the lease runs out
+        except LedgerError:  # it may answer again before the lease runs out
             ours = time.time() < alive_until
         if not ours:
             lost.set()

@@ -60,7 +60,7 @@ def claim(platform: Platform, key: str) -> bool:
     """Return whether `key` is free, and take it: what is told about it is told by the caller alone.
 
     Raises:
-        LedgerUnreachable: the ledger does not answer.
+        LedgerError: the ledger does not answer.
     """
     now = datetime.now(UTC)
     with transaction(platform) as connection:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 
 from flows.errors import OK
-from flows.ledger.database import transaction
+from flows.ledger.database import reading
 from flows.lineage.naming import all_aliases, find, registry, tag
 from flows.registry.tracking import MODEL
 from flows.release.releases import read
@@ -59,7 +59,7 @@ def release_of(platform: Platform, version: int) -> Release | None:
     """Return the ledger's row of a version; None where it has none. A look makes no ledger."""
     if platform.environment.ledger_url is None and not platform.workspace.ledger.exists():
         return None
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         known = connection.scalar(select(RELEASES.c.version).where(RELEASES.c.version == version))
         return None if known is None else read(connection, version)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from components.stage import write_json
 from flows.environment import redact
 from flows.errors import Refusal
-from flows.ledger.database import transaction
+from flows.ledger.database import reading
 from flows.registration.entry import enter, known
 from flows.registry.digest import Digests, digests
 from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
@@ -107,7 +107,7 @@ def remembered(graph: Graph, platform: Platform) -> Registration | None:
 
 def has_verdict(platform: Platform, version: int) -> bool:
     """Tell whether a gate has decided about a version that the ledger knows."""
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         return read(connection, version).state not in UNDECIDED
 
 

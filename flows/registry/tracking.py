@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from components.stage import atomic_file
-from flows.environment import pauses, redact
+from flows.environment import redact, retrying
 from flows.errors import Refusal
 from flows.registry.hints import hint
 from flows.workspace.platform import Platform
@@ -43,14 +42,8 @@ def connect(platform: Platform, patient: bool = True) -> "MlflowClient":
         Unreachable: nothing answers at the address.
     """
     uri = platform.tracking_uri
-    if problem := connection_problem(uri):
-        for pause in pauses(max(_PATIENCE_S, platform.environment.patience_s) if patient else 0.0):
-            time.sleep(pause)
-            problem = connection_problem(uri)
-            if problem is None:
-                break
-        if problem:
-            raise Unreachable(f"MLflow at {redact(uri)} does not answer ({problem})")
+    patience_s = max(_PATIENCE_S, platform.environment.patience_s) if patient else 0.0
+    retrying(patience_s, Unreachable)(_require_connection, uri)
     platform.workspace.state.mkdir(parents=True, exist_ok=True)
     import mlflow
 
@@ -63,6 +56,11 @@ def connect(platform: Platform, patient: bool = True) -> "MlflowClient":
         if platform.environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         return mlflow.MlflowClient(uri, uri)
+
+
+def _require_connection(uri: str) -> None:
+    if problem := connection_problem(uri):
+        raise Unreachable(f"MLflow at {redact(uri)} does not answer ({problem})")
 
 
 def _create_database(workspace: Workspace) -> None:

@@ -7,7 +7,7 @@ since. A refused action changes nothing.
 from typing import TYPE_CHECKING
 
 from flows.errors import Refusal
-from flows.ledger.database import transaction
+from flows.ledger.database import reading, transaction
 from flows.registry.tracking import Unreachable, answering
 from flows.release.evidence import find_report
 from flows.release.mirror import mirror, require_own, standing
@@ -47,7 +47,7 @@ def approve(platform: Platform, version: int, by: str, reason: str, override: bo
     """
     by, reason = name_of(by), reason_of(reason)
     client = _begin(platform)
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         seen = read(connection, version)
     if approved_already(seen, by):
         return seen
@@ -94,7 +94,7 @@ def promote(
     """
     by = name_of(by)
     client = _begin(platform)
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         release, reigning = read(connection, version), champion(connection)
     if release.state == "champion":
         return release
@@ -131,7 +131,7 @@ def rollback(platform: Platform, by: str, reason: str, expected_champion: int | 
     """
     by, reason = name_of(by), reason_of(reason)
     client = _begin(platform)
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         reigning, target = champion(connection), previous(connection)
     if reigning is None:
         raise Refusal("there is no champion, so nothing to roll back; see `needledrop release show`")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import DDL, Column, Integer, Table, Text, event, insert, select
+from sqlalchemy import Column, Index, Integer, Table, Text, insert, select
 from sqlalchemy.engine import Connection, Row
 
 from flows.errors import Refusal
@@ -27,26 +27,9 @@ AUDIT: Final = Table(
     Column("detail", Text, nullable=False),  # canonical JSON
     Column("before", Text, nullable=False),  # hash of the row before; GENESIS for the first
     Column("hash", Text, nullable=False),
-)
+)  # which the database lets nobody change or delete; see flows/ledger/migrations
+Index("audit_by_version", AUDIT.c.version)
 GENESIS: Final = "0" * 64
-
-_REFUSES = "the audit log is append-only"
-_SQLITE = (
-    f"CREATE TRIGGER audit_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, '{_REFUSES}'); END",
-    f"CREATE TRIGGER audit_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, '{_REFUSES}'); END",
-    # INSERT OR REPLACE deletes without asking the trigger above.
-    "CREATE TRIGGER audit_replace BEFORE INSERT ON audit WHEN NEW.number <= (SELECT max(number) FROM audit) "  # noqa: S608
-    f"BEGIN SELECT RAISE(ABORT, '{_REFUSES}'); END",
-)
-_POSTGRESQL = (
-    "CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS "
-    f"$$ BEGIN RAISE EXCEPTION '{_REFUSES}'; END $$",
-    "CREATE TRIGGER audit_row BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_refuse()",
-    "CREATE TRIGGER audit_all BEFORE TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()",
-)
-for _dialect, _statements in (("sqlite", _SQLITE), ("postgresql", _POSTGRESQL)):
-    for _statement in _statements:
-        event.listen(AUDIT, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]
 
 
 class Tampered(Refusal):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.errors import Refusal
-from flows.ledger.database import transaction
+from flows.ledger.database import reading
 from flows.registry.tracking import MODEL, answering, connect
 from flows.release import audit
 from flows.release.evidence import find_report, page_of
@@ -43,7 +43,7 @@ def standing(platform: Platform) -> Standing:
     """Read the ledger; a look makes no ledger where there is none."""
     if platform.environment.ledger_url is None and not platform.workspace.ledger.exists():
         return Standing((), {})
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         held = {CHAMPION: champion(connection), CHALLENGER: challenger(connection), PREVIOUS: previous(connection)}
         return Standing(
             tuple(all_releases(connection)), {name: release.version for name, release in held.items() if release}
@@ -112,7 +112,7 @@ def _show(client: "MlflowClient", platform: Platform, now: Standing) -> None:
 
 def _description(client: "MlflowClient", platform: Platform, release: Release, version: "ModelVersion") -> str:
     """Markdown for the version's page: state, who approved it and why, and where the evidence is."""
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         moves = [entry for entry in audit.entries(connection, release.version) if "to" in entry.detail]
     last = moves[-1]
     lines = [f"**{release.state.replace('_', ' ').capitalize()}** since {last.at} ({last.actor})."]

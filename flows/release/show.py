@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 
 from flows.errors import OK
-from flows.ledger.database import transaction
+from flows.ledger.database import reading
 from flows.registry.tracking import Unreachable
 from flows.release import audit
 from flows.release.check import check
@@ -43,7 +43,7 @@ def look_at(platform: Platform, version: int) -> dict[str, Any]:
         UnknownVersion: the ledger has no such version.
     """
     now = standing(platform)
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         release = read(connection, version)
         history = audit.entries(connection, version)
     return release.as_json() | {"alias": now.alias_of(version), "history": [asdict(entry) for entry in history]}
@@ -51,7 +51,7 @@ def look_at(platform: Platform, version: int) -> dict[str, Any]:
 
 def look_at_log(platform: Platform) -> list[dict[str, Any]]:
     """Return the audit log, oldest first."""
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         return [asdict(entry) for entry in audit.entries(connection)]
 
 
@@ -64,7 +64,7 @@ def verify(platform: Platform) -> dict[str, Any]:
     Raises:
         Tampered: with the first row that is changed or missing.
     """
-    with transaction(platform) as connection:
+    with reading(platform) as connection:
         rows = check(connection)
         log = audit.entries(connection)
     return {"rows": rows, "head": log[-1].hash if log else audit.GENESIS}

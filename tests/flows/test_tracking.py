@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.environment import read_environment
-from flows.registry.tracking import connect, pauses
+from flows.environment import read_environment, retrying
+from flows.registry.tracking import Unreachable, connect
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
@@ -32,7 +32,27 @@ def test_a_store_whose_making_was_cut_off_is_made_again(
     assert [path.name for path in workspace.state.iterdir() if "part" in path.name] == []
 
 
-def test_pauses_grow_and_end_when_the_time_is_over() -> None:
-    assert list(pauses(10.0)) == [1, 3, 6]
-    assert list(pauses(40.0)) == [1, 3, 6, 12, 12, 6]
-    assert list(pauses(0.0)) == []
+@pytest.mark.parametrize(("together_s", "waited"), [(0.0, []), (10.0, [1, 2, 4]), (40.0, [1, 2, 4, 8, 12, 12])])
+def test_pauses_grow_and_end_before_the_time_is_over(
+    together_s: float, waited: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # After 7 s the next pause would be of 8 s, which 10 s do not have; after 39 s one of 12 s.
+    clock, slept = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    def fails() -> None:
+        raise Unreachable("away")
+
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.sleep", sleep)
+    with pytest.raises(Unreachable):
+        retrying(together_s, Unreachable)(fails)
+    assert slept == waited
+
+
+def test_another_error_is_not_tried_again() -> None:
+    with pytest.raises(ZeroDivisionError):
+        retrying(60.0, Unreachable)(lambda: 1 / 0)

@@ -209,7 +209,7 @@ def test_a_kill_between_ledger_and_mlflow_heals_with_the_next_command(
 def test_mlflow_down_before_and_after_the_decision(two: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     before = two.releases()
     with monkeypatch.context() as patched:
-        patched.setattr("flows.registry.tracking.time.sleep", lambda _: None)
+        patched.setattr("time.sleep", lambda _: None)
         patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         with pytest.raises(Unreachable, match="does not answer"):
             promote(two.platform, 2, "Bob")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.environment import Environment
-from flows.ledger.database import LedgerUnreachable, transaction
+from flows.ledger.database import transaction
+from flows.ledger.errors import LedgerRefused
 from flows.release import audit
 from flows.release.audit import Tampered
 from flows.release.check import check
@@ -40,7 +41,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     ],
 )
 def test_the_database_only_lets_rows_be_added(workspace: Workspace, statement: str) -> None:
-    refused = pytest.raises(LedgerUnreachable, match="the audit log is append-only; nothing was changed")
+    refused = pytest.raises(LedgerRefused, match="the audit log is append-only; nothing was changed")
     with refused, transaction(Platform(workspace, NOWHERE)) as connection:
         connection.exec_driver_sql(statement)
     with transaction(Platform(workspace, NOWHERE)) as connection:
@@ -50,7 +51,7 @@ def test_the_database_only_lets_rows_be_added(workspace: Workspace, statement: s
 def test_a_champion_is_alone_by_the_database_too(workspace: Workspace) -> None:
     with transaction(Platform(workspace, NOWHERE)) as connection:
         approved(connection, 2)
-    refused = pytest.raises(LedgerUnreachable, match=r"UNIQUE.*releases\.state")
+    refused = pytest.raises(LedgerRefused, match=r"UNIQUE.*releases\.state")
     with refused, transaction(Platform(workspace, NOWHERE)) as connection:
         connection.exec_driver_sql("UPDATE releases SET state = 'champion' WHERE version = 2")
 

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from flows.environment import read_environment
-from flows.ledger.database import LedgerUnreachable, transaction
+from flows.ledger.database import transaction
+from flows.ledger.errors import LedgerRefused
 from flows.release.audit import Tampered
 from flows.release.check import check
 from flows.release.releases import add, champion, move
@@ -27,7 +28,7 @@ from flows.ledger.database import transaction
 from flows.release.releases import StaleState, move
 from flows.workspace.workspace import Workspace
 try:
-    with transaction(read_environment(), Workspace(Path.cwd())) as connection:
+    with transaction(Platform(Workspace(Path.cwd()), read_environment())) as connection:
         move(connection, int(sys.argv[1]), "approved", "champion", "Bob", "better")
 except StaleState:
     sys.exit(3)
@@ -71,10 +72,10 @@ def test_the_ledger_on_postgresql(on_stack: dict[str, str], tmp_path: Path, monk
     assert sorted(process.wait(120) for process in at_once) == [0, 3, 3]
 
     for statement in ("UPDATE audit SET actor = 'Eve'", "DELETE FROM audit WHERE number = 3", "TRUNCATE audit"):
-        refused = pytest.raises(LedgerUnreachable, match="the audit log is append-only")
+        refused = pytest.raises(LedgerRefused, match="the audit log is append-only")
         with refused, transaction(Platform(workspace, environment)) as connection:
             connection.exec_driver_sql(statement)
-    unique = pytest.raises(LedgerUnreachable, match="one_champion")
+    unique = pytest.raises(LedgerRefused, match="one_champion")
     with unique, transaction(Platform(workspace, environment)) as connection:
         connection.exec_driver_sql("UPDATE releases SET state = 'champion'")
     with transaction(Platform(workspace, environment)) as connection:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from flows.environment import PATIENT, Environment
-from flows.ledger.database import LedgerUnreachable, transaction
+from flows.ledger.database import transaction
+from flows.ledger.errors import LedgerAway, LedgerDenied
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 from infra.state import State
@@ -150,7 +151,7 @@ def test_postgres_is_away_while_the_ledger_is_written(how: str, stack: State, tm
                 with transaction(Platform(workspace, environment)) as connection:
                     connection.exec_driver_sql("INSERT INTO outage VALUES (%s)", (number,))
                 accepted.append(number)
-            except LedgerUnreachable:
+            except LedgerAway:
                 time.sleep(0.2)
             number += 1
 
@@ -176,12 +177,12 @@ def test_postgres_is_away_while_the_ledger_is_written(how: str, stack: State, tm
 def test_a_patient_run_waits_for_the_ledger(stack: State, tmp_path: Path) -> None:
     url, workspace = stack.exports()["NEEDLEDROP_LEDGER_URL"], Workspace(tmp_path)
     hasty, patient = Environment(ledger_url=url), Environment(ledger_url=url, patience_s=AWAY_S + 60)
-    with transaction(patient, workspace):
+    with transaction(Platform(workspace, patient)):
         pass
     back = threading.Event()
 
     def wait() -> None:
-        with transaction(patient, workspace) as connection:
+        with transaction(Platform(workspace, patient)) as connection:
             connection.exec_driver_sql("SELECT 1")
         assert back.is_set(), "it was away"
         done.append(True)
@@ -189,7 +190,7 @@ def test_a_patient_run_waits_for_the_ledger(stack: State, tmp_path: Path) -> Non
     done: list[bool] = []
     waiting = threading.Thread(target=wait)
     with away(stack, "dies", "postgres"):
-        with pytest.raises(LedgerUnreachable), transaction(hasty, workspace):
+        with pytest.raises(LedgerAway), transaction(Platform(workspace, hasty)):
             pass
         waiting.start()
         time.sleep(AWAY_S)
@@ -197,7 +198,7 @@ def test_a_patient_run_waits_for_the_ledger(stack: State, tmp_path: Path) -> Non
     waiting.join(90)
     assert done == [True]
     wrong = Environment(ledger_url=url.replace(stack.secrets["ledger_database"], "wrong"), patience_s=600)
-    with pytest.raises(LedgerUnreachable, match="authentication failed"), transaction(wrong, workspace):
+    with pytest.raises(LedgerDenied, match="authentication failed"), transaction(Platform(workspace, wrong)):
         pass
 
 

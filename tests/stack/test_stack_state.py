@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.errors import BUSY, Refusal
+from infra import postgres
 from infra.part import Part
 from infra.ports import Ports, free_ports, require_free
 from infra.stack import down, up
@@ -98,3 +99,12 @@ def test_another_program_with_the_same_process_id_is_not_taken_for_the_part(tmp_
     (state.folder / "run" / "gone.json").write_text(json.dumps({"pid": os.getpid(), "created": 1.0}))
     assert part.process() is None
     assert part.members() == []
+
+
+def test_data_of_another_postgresql_are_left_alone_and_named(tmp_path: Path) -> None:
+    state = make_state(tmp_path, Ports())
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("15\n")
+    with pytest.raises(Refusal, match="was made by PostgreSQL 15, this stack runs 18"):
+        postgres.initialise(state)
+    assert [path.name for path in (tmp_path / "postgres").iterdir()] == ["PG_VERSION"]

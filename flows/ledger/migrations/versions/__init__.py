@@ -1,0 +1,1 @@
+"""One file for each revision. What a release has shipped is never changed here: ledgers were made with it."""

@@ -1,0 +1,31 @@
+"""A ledger as the first release wrote it: three versions, their log, a killed run and its leases, notices, a trigger."""
+
+from pathlib import Path
+
+from sqlalchemy import MetaData
+from sqlalchemy.engine import Connection
+
+TABLES = {"releases": 3, "audit": 18, "leases": 2, "attempts": 4, "notices": 2, "drift_triggers": 1}
+"""How many rows each table has."""
+
+
+def write(connection: Connection, *tables: str) -> None:
+    """Make the tables as that release made them on this database, with their rows; only `tables` where some are named."""
+    for name in (f"{connection.dialect.name}.sql", "rows.sql"):
+        text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+        # A trigger's body has a semicolon too, which no line ends with but the last.
+        for statement in text.partition("\n")[2].strip().removesuffix(";").split(";\n"):
+            if not tables or any(f"{word}{name}{end}" in statement for name in tables for word, end in _ABOUT):
+                connection.exec_driver_sql(statement)
+
+
+_ABOUT = (("TABLE ", " ("), ('INTO "', '"'), ("ON ", " "))
+
+
+def rows(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table of that release."""
+    found = MetaData()
+    found.reflect(connection, only=list(TABLES))
+    return {
+        name: sorted(tuple(row) for row in connection.execute(table.select())) for name, table in found.tables.items()
+    }
