@@ -1,6 +1,6 @@
 """Row-level increments of a feature store: compute what is missing, keep the rest, lose nothing.
 
-A store grown clip by clip has the same bytes as one made in a single run (design 2.8).
+A store grown clip by clip has the same bytes as one made in a single run.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The feature store: one large float16 array, an index and a spec (design 2.9).
+"""The feature store: one large float16 array, an index and a spec.
 
 A store is a folder::
 

@@ -1,7 +1,7 @@
 """Scores of earlier runs, finished or stopped, and new ones as they come.
 
 A stopped run leaves its scores in a folder beside the output, one Parquet file per shard. A table
-grown clip by clip has the same bytes as one made in a single run (design 2.8).
+grown clip by clip has the same bytes as one made in a single run.
 """
 
 import hashlib
