@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from components import tables
 from components.stage import atomic_file
-from components.store import INDEX, read_head, read_index, read_shard, shard_name, spec_digest
+from components.store import INDEX, read_head, read_index, read_shard, rows_digest, shard_name
 
 # B clips, S segments, D dims.
 Compute = Callable[[list[str]], Iterator[tuple[str, "NDArray[Any] | Exception"]]]
@@ -82,7 +82,7 @@ def update_store(
             raise ValueError(f"{folder}: clip {clip_id!r} stands twice in the rows to compute")
         wanted[clip_id] = key
     partial = folder.with_name(folder.name + ".partial")
-    digest = spec_digest(spec)
+    digest = rows_digest(spec)
     shape = (int(spec["max_segments"]), int(spec["dims"]))
 
     before: set[str] = set()
@@ -186,7 +186,7 @@ def _rows_of_store(
         log.warning("%s; its rows are computed again", error)
         return set()
     clip_ids: list[str] = index.column("clip_id").to_pylist()
-    if spec_digest(head["spec"]) != digest:
+    if rows_digest(head["spec"]) != digest:
         return set(clip_ids)
     keys, segments = index.column("key").to_pylist(), index.column("segments").to_pylist()
     size = head["shard_rows"]

@@ -41,7 +41,16 @@ _BLOCK = 1024  # clips in memory at a time where all are looked through
 
 
 def spec_digest(spec: Mapping[str, Any]) -> str:
-    """Return the sha256 of a spec in canonical JSON; equal specs make equal features."""
+    """Return the sha256 of what defines features: those of one digest may be compared, and one model reads them.
+
+    Which packages made them is left out. An upgrade moves a feature by its last digit as a rule, and a model must not
+    become useless by it; where it does more, drift shows that, and the next run makes every row anew.
+    """
+    return rows_digest({key: value for key, value in spec.items() if key != "packages"})
+
+
+def rows_digest(spec: Mapping[str, Any]) -> str:
+    """Return the sha256 of all that makes features, packages too: rows of one digest may stand in one store."""
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -51,7 +60,7 @@ class FeatureStore:
 
     Attributes:
         spec: what made the features; has at least ``dims`` (D) and ``max_segments`` (S).
-        digest: sha256 of ``spec``.
+        digest: sha256 of what of ``spec`` defines them.
         clip_ids: every clip, sorted.
         keys: the content key of each clip, in the same order.
         segments: (N,) valid segments of each clip, in the same order.

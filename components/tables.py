@@ -124,7 +124,7 @@ CAPTIONS = pa.schema(
         pa.field("clip_id", _S, nullable=False),
         pa.field("text", _S, nullable=False),
         pa.field("kind", _S, nullable=False),  # tags, data2text, bloom, endpoint
-        ("prompt_version", _S),  # kind, and a digest of template, settings, model and taxonomy
+        ("prompt_version", _S),  # kind, and a digest of code, settings, model and taxonomy
         ("prompt_digest", _S),  # of every prompt that was sent for this clip
         ("exemplar_ids", pa.list_(_S)),
         pa.field("tag_digest", _S, nullable=False),

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from components.code import code_digest
 from components.settings import PARAMS_FILE, read_params
 from research.corpus import Corpus
 from research.settings import Experiment, Row, StudySettings, Tree, merged
 
-# What computes a result; a change in it makes every result anew.
-CODE = ("encoder", "training", "evaluation")
 TABLES, STORES = ("manifest", "tags", "truth"), ("video", "music", "annotations")
 
 
@@ -52,7 +51,7 @@ class Job:
 def plan_jobs(settings: StudySettings, corpus: Corpus, project: Path) -> dict[tuple[str, str], list[Job]]:
     """Return the jobs, one per seed, of each (experiment, row)."""
     params = read_params(project / PARAMS_FILE)
-    code = _digest_of_code(project / "components")
+    code = code_digest("research.work", root=project)
     planned: dict[tuple[str, str], list[Job]] = {}
     for letter, experiment in settings.experiments.items():
         for row in _parts_first(experiment):
@@ -92,17 +91,11 @@ def _digest_of_data(corpus: Corpus, text: str) -> str:
     return _digest({f"{at}": path.read_bytes() for at, path in enumerate(files)})
 
 
-def _digest_of_code(components: Path) -> str:
-    files = sorted(path for name in CODE for path in (components / name).rglob("*.py"))
-    return _digest({str(path.relative_to(components)): path.read_bytes() for path in files})
-
-
 def name_of_music_videos(project: Path, folder: Path) -> str:
     """Return the name of the result on music videos: of the code, the settings, and the files' sizes."""
-    mine = sorted((project / "research").glob("music_video*"))
-    contents = {path.name: path.read_bytes() for path in mine}
+    contents = {path.name: path.read_bytes() for path in sorted((project / "research").glob("music_video*.yaml"))}
     contents |= {path.name: str(path.stat().st_size).encode() for path in sorted(folder.glob("*"))}
-    return _digest(contents | {"code": _digest_of_code(project / "components").encode()})[:20]
+    return _digest(contents | {"code": code_digest("research.music_videos", root=project).encode()})[:20]
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:

@@ -16,8 +16,8 @@ from components.settings import Section
 
 ROOT = Path(__file__).parent.parent
 SHARED = {
-    "settings", "stage", "tables", "store", "increments", "containers", "device", "hub", "media", "modalities", "pages",
-    "plot_style", "sound_graph", "taxonomy",
+    "settings", "stage", "tables", "store", "increments", "code", "containers", "device", "hub", "media", "modalities", "pages",
+    "plot_style", "sound_graph", "syntax", "taxonomy",
 }  # fmt: skip
 USES_MODEL = {"training", "evaluation", "indexing"}
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -203,6 +203,41 @@ def test_every_file_of_a_component_is_reached() -> None:
     used = reached(*mains, *packages, *python_files("flows", "research"))
     idle = {str(path.relative_to(ROOT)) for path in python_files("components") if path not in used}
     assert not idle, f"no stage, flow or study imports {sorted(idle)}: use it or remove it"
+
+
+# -- kept results follow their code ---------------------------------------------------------------
+
+
+def test_no_kept_result_depends_on_a_number_that_somebody_must_raise() -> None:
+    for path in python_files("components"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                assert not re.search(r"VERSIONS?$", node.id), f"{path}:{node.lineno}: use components.code.code_digest"
+
+
+def test_modules_are_imported_by_names_that_can_be_followed() -> None:
+    for path in python_files("components"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+                assert ast.unparse(node.func).endswith("import_module"), f"{path}:{node.lineno}"
+                assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno} imports a name that is computed"
+
+
+def test_every_data_file_is_named_by_the_module_that_reads_it_or_is_an_argument() -> None:
+    told = set(" ".join(body(stage)["cmd"] for stage in STAGES).split()) | {PARAMS["corpus"].get("source", "")}
+    for path in (ROOT / "components").rglob("*"):
+        if path.is_dir() or path.suffix in (".py", ".pyc") or path.name == "py.typed":
+            continue
+        name = path.relative_to(ROOT).as_posix()
+        weights = PARAMS["captioning"].get("model", "")  # a folder, all of whose files are digested
+        words = {
+            node.value
+            for beside in path.parent.glob("*.py")
+            for node in ast.walk(ast.parse(beside.read_text()))
+            if isinstance(node, ast.Constant)
+        }
+        words |= {f for page in path.parent.glob("*.html") for f in re.findall(r'"([\w.]+)"', page.read_text())}
+        assert name in told or path.name in words or name.startswith(f"{weights}/"), f"{name}: no digest covers it"
 
 
 # -- imports go one way --------------------------------------------------------------------------

@@ -21,12 +21,11 @@ from components.captioning.data2text import Data2Text
 from components.captioning.exemplars import build_selection
 from components.captioning.journal import Journal, complete_once
 from components.captioning.params import BloomParams, EndpointParams
-from components.captioning.prompt import TEMPLATE_DIGEST, answer, asked, prefix_of, suffix_of, usable_exemplars
+from components.captioning.prompt import answer, asked, prefix_of, suffix_of, usable_exemplars
 from components.captioning.quality import judge
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
 _CHARS_PER_TOKEN = 2.5  # of a tokenizer that is not here: on the safe side for English with numbers
 _MARKS = 4  # tokens that a tokenizer may add around a text
 # What changes how captions are computed, not what they say.
@@ -75,7 +74,7 @@ class Analogy:
         self.model = model.identity
         known = ((row["request"], row["finish"], row["text"]) for row in sources.paid if row["model"] == model.identity)
         self._journal = Journal(sources.journal, model.identity, known)
-        self.version = version_of(params.kind, _VERSION, TEMPLATE_DIGEST, settings, self.model, sources.taxonomy.digest)
+        self.version = version_of(params.kind, type(self), settings, self.model, sources.taxonomy.digest)
 
     def key(self, clip: Tagged, attempts: int) -> str:
         """Return the digest of every prompt that ``attempts`` tries of the clip send."""

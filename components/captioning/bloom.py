@@ -8,6 +8,7 @@ from typing import Any
 from components.captioning.completion import Completion, Request
 from components.captioning.load import context_length, folder_digest, is_folder, load_model, load_tokenizer
 from components.captioning.params import BloomParams
+from components.code import code_digest
 
 
 class LocalModel:
@@ -22,13 +23,15 @@ class LocalModel:
 
     @cached_property
     def identity(self) -> str:
-        """Model, revision, precision and, of a folder, the digest of its files.
+        """Model, revision, precision, the code that makes it answer and, of a folder, the digest of its files.
 
         Raises:
             ValueError: there is no such folder.
         """
         params = self._params
-        said = f"{params.model}@{params.revision} {params.dtype} {params.quantisation}"
+        said = (
+            f"{params.model}@{params.revision} {params.dtype} {params.quantisation} code:{code_digest(LocalModel)[:12]}"
+        )
         return f"{said} sha256:{folder_digest(Path(params.model))}" if is_folder(params) else said
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:

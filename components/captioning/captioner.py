@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.captioning.completion import Completion
+from components.code import code_digest
 from components.modalities import TAG_GROUPS
 from components.taxonomy import Taxonomy
 
@@ -126,10 +127,10 @@ def chance(seed: int, *names: str) -> random.Random:
     return random.Random(hashlib.sha256(json.dumps([seed, *names]).encode()).digest())
 
 
-def version_of(kind: str, number: int, *parts: Any) -> str:
-    """Return a version: the kind, its formula's number, and a digest of its settings."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return f"{kind}-{number}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+def version_of(kind: str, captioner: type, *parts: Any) -> str:
+    """Return a version: the kind, and a digest of the captioner's code and of its settings."""
+    text = json.dumps([code_digest(captioner), *parts], sort_keys=True, default=str)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def digest_of(parts: Any) -> str:

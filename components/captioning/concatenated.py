@@ -1,11 +1,10 @@
 """``kind: tags``: the names of the tags, nothing else."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from components.captioning.captioner import OK, Caption, Tagged, version_of
 from components.modalities import TAG_GROUPS
-
-_VERSION = 1
 
 
 class Concatenated:
@@ -13,7 +12,11 @@ class Concatenated:
 
     seed = 0
     model = ""
-    version = version_of("tags", _VERSION)
+
+    @cached_property
+    def version(self) -> str:
+        """See ``Captioner.version``."""
+        return version_of("tags", type(self))
 
     def key(self, clip: Tagged, attempts: int) -> str:
         """See ``Captioner.key``."""

@@ -10,8 +10,6 @@ from components.captioning.prompt import asked
 from components.modalities import TAG_GROUPS
 from components.taxonomy import Taxonomy
 
-_VERSION = 2
-
 # {G} genres, {M} moods, {I} instruments; {a} is "a" or "an", as the next word wants it. A template is used
 # where exactly its groups have tags.
 TEMPLATES: Final = (
@@ -56,7 +54,7 @@ class Data2Text:
     model = ""
 
     def __init__(self, seed: int, max_tags: int, synonyms: float, taxonomy: Taxonomy) -> None:
-        """Keep the settings; the templates and words are part of the version.
+        """Keep the settings; they are part of the version, as templates and words are.
 
         Args:
             seed: decides the wording, together with the clip.
@@ -65,7 +63,7 @@ class Data2Text:
             taxonomy: where those come from.
         """
         self.seed, self._max_tags, self._synonyms, self._taxonomy = seed, max_tags, synonyms, taxonomy
-        self.version = version_of("data2text", _VERSION, seed, max_tags, synonyms, TEMPLATES, taxonomy.digest)
+        self.version = version_of("data2text", type(self), seed, max_tags, synonyms, taxonomy.digest)
 
     def key(self, clip: Tagged, attempts: int) -> str:
         """See ``Captioner.key``."""

@@ -23,8 +23,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_random_exponential
 
 from components.captioning.completion import ERROR, Completion, Request
-from components.captioning.endpoint_format import FORMAT_VERSION, FormatError, answer_in, body_of
+from components.captioning.endpoint_format import FormatError, answer_in, body_of
 from components.captioning.params import EndpointParams
+from components.code import code_digest
 
 log = logging.getLogger(__name__)
 
@@ -264,8 +265,11 @@ class Endpoint:
 
     @property
     def identity(self) -> str:
-        """See ``LanguageModel``. Without the address: a server that moves changes no answer."""
-        return f"endpoint-{FORMAT_VERSION}:{self._params.model}@{self._params.revision}"
+        """See ``LanguageModel``. Without the address: a server that moves changes no answer.
+
+        Of the code, what is sent and what is read in an answer counts: all else leaves paid answers as they are.
+        """
+        return f"endpoint-{code_digest(body_of, answer_in, packages=False)[:12]}:{self._params.model}@{self._params.revision}"
 
     def tokens(self, text: str) -> list[int] | None:
         """Return None: only the server knows its tokenizer."""

@@ -5,8 +5,6 @@ import json
 from components.captioning.completion import LENGTH, STOP, Request
 from components.captioning.prompt import INPUT
 
-FORMAT_VERSION = 1  # of what is sent besides the params, such as where to stop
-
 # The answer is the first line with words. A line's end alone is no place to stop: many models begin
 # with one. What a model that has understood writes after its answer is the next example.
 _STOPS = ("\n[", INPUT)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from components import stage
+from components.code import code_digest
 from components.corpus.collected import Collected, csv_bytes, truth_table
 from components.corpus.ledger import Ledger
 from components.corpus.music import require_playable
 from components.corpus.params import DemoCorpus, SeedLibrary
-from components.corpus.render import RENDERER, render_audio, render_video
+from components.corpus.render import render_audio, render_video
 from components.corpus.sentences import artist_name, describe, track_title
 from components.corpus.world import Clip, World, draw_clip, factors, read_world, stream, truth_row
 
@@ -40,7 +41,8 @@ def render_corpus(params: DemoCorpus, source: Path, media: Path, seed: Path) -> 
     world = read_world(source)
     clips = [draw_clip(world, params.seed, index) for index in range(1, params.clips + 1)]
     ids = {clip.index: f"demo-{clip.index:05d}" for clip in clips}
-    keys = {f"{ids[clip.index]}.mp4": (clip.index, _content_key(world, params, clip, "mp4")) for clip in clips}
+    code = code_digest(render_video)
+    keys = {f"{ids[clip.index]}.mp4": (clip.index, _content_key(world, params, clip, code, "mp4")) for clip in clips}
     _render_missing(world, params, keys, media, render_video, "clips")
     return Collected(
         inventory=[
@@ -69,7 +71,8 @@ def render_seed_library(world: World, params: SeedLibrary, folder: Path) -> byte
     """Render what is missing of the seed library; returns seed_tags.csv, one row per (track, tag)."""
     clips = [draw_clip(world, params.seed, SEED_LIBRARY + number) for number in range(1, params.seed_clips + 1)]
     names = {clip.index: f"seed-{clip.index - SEED_LIBRARY:04d}.m4a" for clip in clips}
-    keys = {names[clip.index]: (clip.index, _content_key(world, params, clip, "m4a")) for clip in clips}
+    code = code_digest(render_audio)
+    keys = {names[clip.index]: (clip.index, _content_key(world, params, clip, code, "m4a")) for clip in clips}
     _render_missing(world, params, keys, folder, render_audio, "seed library")
     rows = []
     for clip in clips:
@@ -101,12 +104,12 @@ def _description(world: World, seed: int, clip: Clip) -> str:
     return describe(world, clip.text, stream(seed, clip.index, 6))
 
 
-def _content_key(world: World, params: SeedLibrary, clip: Clip, container: str) -> str:
+def _content_key(world: World, params: SeedLibrary, clip: Clip, code: str, container: str) -> str:
     """Digest everything that decides the file's content, and nothing else: new words render nothing anew."""
     moods = list(world.moods.values())
     heard, seen = moods[clip.music.mood], moods[clip.video.mood]
     content: list[Any] = [
-        RENDERER, container, params.seed, clip.index, params.clip_s, world.tempo.model_dump(),
+        code, container, params.seed, clip.index, params.clip_s, world.tempo.model_dump(),
         list(world.genres)[clip.music.genre], heard.root, heard.scale, heard.shift,
         [list(world.instruments)[value] for value in clip.music.instruments], clip.music.tempo, clip.music.nuance,
     ]  # fmt: skip

@@ -13,9 +13,6 @@ from components.corpus.synth import RATE_HZ, Wave
 from components.corpus.world import Latents, World, draw_clip, stream
 from components.stage import atomic_file
 
-# Change this when the same world, seed and index should give other samples, frames or files.
-RENDERER: Final = "1"
-
 _AUDIO_BITS: Final = 64_000
 _X264: Final = {"preset": "ultrafast", "tune": "zerolatency", "crf": "26", "threads": "1", "g": str(FPS)}
 

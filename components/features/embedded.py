@@ -1,18 +1,16 @@
 """The embedded extractors: formulas of this folder, run in several processes."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.code import code_digest, packages
 from components.features.parallel import spread
 from components.features.params import EmbeddedParams
 from components.features.source import Source
-from components.modalities import Modality
-
-# Raise a modality's when a formula of it changes: its stores made with another version are computed again.
-EXTRACTOR_VERSIONS: Final[dict[Modality, int]] = {"video": 1, "music": 2, "text": 1}
+from components.modalities import MODALITIES, Modality
 
 Result = tuple[str, "NDArray[np.float32] | Exception"]
 
@@ -29,10 +27,13 @@ class Embedded:
         """See ``Extractor.spec``."""
         params = self._params
         is_text = self._modality == "text"
+        row = _extract_chunk  # how sources are spread over processes changes no feature
+        others = [f"{__package__}.{other}" for other in MODALITIES if other != self._modality]
         return {
             "modality": self._modality,
             "kind": params.kind,
-            "version": EXTRACTOR_VERSIONS[self._modality],
+            "code": code_digest(row, without=others, packages=False),
+            "packages": packages(row, without=others),
             "dims": _dims(params, self._modality),
             "max_segments": 1 if is_text else params.max_segments,
             "segment_s": None if is_text else params.segment_s,

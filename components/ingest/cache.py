@@ -15,10 +15,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import components.containers
-import components.media
-from components.ingest import examine, fingerprint, scan
-from components.ingest.examine import Finding
+from components.code import code_digest
+from components.ingest.examine import Finding, examine
 from components.ingest.params import Limits
 from components.tables import write_table
 
@@ -42,12 +40,7 @@ _SCHEMA: Final = pa.schema(
 
 def spec_digest(limits: Limits) -> str:
     """Digest of everything that a finding depends on besides the file."""
-    import av
-
-    digest = hashlib.sha256(limits.model_dump_json().encode() + av.__version__.encode())
-    for module in (components.containers, components.media, examine, fingerprint, scan):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(f"{limits.model_dump_json()} {code_digest(examine)}".encode()).hexdigest()[:16]
 
 
 class Cache:

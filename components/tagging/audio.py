@@ -10,14 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from components.code import code_digest
 from components.device import out_of_memory
 from components.tagging.clips import Clip
 from components.tagging.params import AudioParams
 from components.tagging.sound import Sound, count_windows, read_sounds, windows
 
 Array = NDArray[np.float64]
-
-_VERSION = 1  # raise when windows or averages change: clips are then listened to again
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ class Listener(Protocol):
     rate_hz: int
     window_s: float
     digest: str
-    """Of all that decides an answer: weights, labels, settings."""
+    """Of all that decides an answer: code, weights, labels, settings."""
 
     def __call__(self, sounds: NDArray[np.float32]) -> Array:
         """Return probabilities (B, L) of sounds (B, N).
@@ -60,7 +59,9 @@ class AudioTagger:
     def __init__(self, listener: Listener, params: AudioParams) -> None:
         """``params`` tells hop, batch size and threads."""
         self.labels = listener.labels
-        self.digest = hashlib.sha256(json.dumps([_VERSION, listener.digest, params.hop_s]).encode()).hexdigest()
+        self.digest = hashlib.sha256(
+            json.dumps([code_digest(AudioTagger), listener.digest, params.hop_s]).encode()
+        ).hexdigest()
         self._listener = listener
         self._workers = params.workers
         self._batch = params.batch_size

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.code import code_digest
 from components.device import settle
 from components.hub import folder_digest, load, load_model, load_part, model_folder
 from components.modalities import TAG_GROUPS
@@ -52,7 +53,14 @@ class Clap:
         sentences = [
             prompts[group].replace("{}", spoken(label)) for label, group in zip(self.labels, self._groups, strict=True)
         ]
-        parts = ["clap", folder_digest(folder), self.labels, sentences, prompts["neutral"], params.probability]
+        parts = [
+            code_digest(Clap),
+            folder_digest(folder),
+            self.labels,
+            sentences,
+            prompts["neutral"],
+            params.probability,
+        ]
         self.digest = hashlib.sha256(json.dumps([*parts, params.temperature]).encode()).hexdigest()
         self._texts = self._embed([*sentences, prompts["neutral"]], tokenizer)  # (L + 1, E)
         self._scale = math.exp(self._model.logit_scale_a.item()) / params.temperature

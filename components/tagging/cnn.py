@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from components.code import code_digest
 from components.device import settle
 from components.hub import file_digest
 from components.tagging.frontend import RATE_HZ
@@ -38,9 +39,8 @@ class Cnn:
         outputs = len(state["dense2.bias" if params.architecture == "musicnn" else "dense.bias"])
         if outputs != len(self.labels):
             raise ValueError(f"{params.labels}: {len(self.labels)} labels, but {path} has {outputs} outputs")
-        self.digest = hashlib.sha256(
-            json.dumps(["cnn", params.architecture, file_digest(path), self.labels]).encode()
-        ).hexdigest()
+        parts = [code_digest(Cnn), params.architecture, file_digest(path), self.labels]
+        self.digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         self._device = settle(params.device, params.threads, "tagging.device")
         self._net = net.to(self._device)
 

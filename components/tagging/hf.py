@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.code import code_digest
 from components.device import settle
 from components.hub import folder_digest, load, load_model, load_part, model_folder
 from components.tagging.params import HfParams
@@ -39,7 +40,7 @@ class Hf:
             raise ValueError(f"{folder}/config.json: no problem_type; set tagging.activation to sigmoid or softmax")
         self.rate_hz = int(self._extractor.sampling_rate)
         self.window_s = params.window_s
-        parts = ["hf", folder_digest(folder), params.window_s, self._activation]
+        parts = [code_digest(Hf), folder_digest(folder), params.window_s, self._activation]
         self.digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         self._device = settle(params.device, params.threads, "tagging.device")
         self._model = model.to(self._device)

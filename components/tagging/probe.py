@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.store import FeatureStore
+from components.code import code_digest
+from components.store import FeatureStore, rows_digest
 from components.tagging.calibration import fit_lines, held_out, per_tag
 from components.tagging.clips import Clip
 from components.tagging.examples import MIN_TRACKS, Examples, fold_of, open_stores, pooled, seed_examples
@@ -25,7 +26,6 @@ from components.taxonomy import Tag, Taxonomy
 
 Array = NDArray[np.float64]
 
-_VERSION = 1  # raise when the fit changes: probes of earlier runs are then fitted again
 _FILES = ("tagger.safetensors", "reliability.png")
 
 
@@ -57,7 +57,7 @@ class ProbeTagger:
     def __init__(self, probe: Probe, music: FeatureStore) -> None:
         """``music``: features of the clips, by the extractor that the probe was fitted on."""
         self.labels = tuple(name for _, name in probe.tags)
-        digest = hashlib.sha256(json.dumps([probe.tags, music.digest]).encode())
+        digest = hashlib.sha256(json.dumps([code_digest(ProbeTagger), probe.tags, rows_digest(music.spec)]).encode())
         digest.update(np.ascontiguousarray(probe.weights).tobytes())
         digest.update(np.ascontiguousarray(probe.biases).tobytes())
         self.digest = digest.hexdigest()
@@ -150,7 +150,9 @@ def _saved(folder: Path, fitted_on: str) -> tuple[Probe, dict[str, Any], dict[st
 def _digest(examples: Examples, params: ProbeParams, features: str) -> str:
     """Return the sha256 of all that decides a fit."""
     settings = params.model_dump(exclude={"thresholds"})
-    digest = hashlib.sha256(json.dumps([_VERSION, settings, features, examples.clip_ids, examples.tags]).encode())
+    digest = hashlib.sha256(
+        json.dumps([code_digest(_fitted), settings, features, examples.clip_ids, examples.tags]).encode()
+    )
     digest.update(np.ascontiguousarray(examples.features).tobytes())
     digest.update(np.ascontiguousarray(examples.labels).tobytes())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components import stage, tables
+from components.code import code_digest
 from components.tagging.calibration import DECIMALS
 from components.tagging.clips import Clip
 from components.tagging.tagger import Tagger
@@ -66,8 +67,9 @@ def score_clips(
     """
     by_id = {clip.clip_id: clip for clip in clips}
     contents = tagger.keys(list(by_id.values()))
+    made_by = f"{tagger.digest}:{code_digest(_rounded)}"
     keys = {
-        clip_id: hashlib.sha256(f"{tagger.digest}:{content}".encode()).hexdigest()
+        clip_id: hashlib.sha256(f"{made_by}:{content}".encode()).hexdigest()
         for clip_id, content in sorted(contents.items())
     }
     found: dict[str, Array] = {}
@@ -124,12 +126,17 @@ def _score(
             detail = "a probability is not a finite number"
             refused.append({"uri": uris[clip_id], "stage": "tagging", "reason": "not_finite", "detail": detail})
         else:
-            found[clip_id] = np.round(result, DECIMALS)
+            found[clip_id] = _rounded(result)
             waiting.append((clip_id, keys[clip_id], found[clip_id]))
         if waiting and time.monotonic() - since >= flush_s:
             write_shard(partial / f"part-{number:05d}.parquet", waiting)
             waiting, number, since = [], number + 1, time.monotonic()
     return sorted(refused, key=lambda row: (row["uri"], row["reason"]))
+
+
+def _rounded(scores: Array) -> Array:
+    """Return scores as they are kept."""
+    return np.round(scores, DECIMALS)
 
 
 def _line(text: str) -> str:

@@ -50,7 +50,7 @@ class Progress:
 
 
 def identity(parts: Iterable[str | bytes]) -> str:
-    """Return the digest a checkpoint is bound to: of the data, the parameters and what computes."""
+    """Return the digest a checkpoint is bound to: of the data, the parameters, the code and the computer."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -95,7 +95,7 @@ class Checkpoints:
             log.info("training: %s is no checkpoint of training; starting anew", self._path)
             return None
         if header["bound_to"] != self._bound_to:
-            log.info("training: %s belongs to other data or parameters; starting anew", self._path)
+            log.info("training: %s belongs to other data, parameters or code; starting anew", self._path)
             return None
         scalars = json.loads(header["progress"])
         scalars["history"] = [(int(step), str(name), float(value)) for step, name, value in scalars["history"]]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from components import stage, tables
+from components.code import code_digest
 from components.encoder.model import TrimodalModel
 from components.encoder.params import EncoderSection
 from components.encoder.serialise import save_model
@@ -113,7 +114,7 @@ def _bound_to(
     contents = [(store.folder / name).read_bytes() for store in stores for name in ("spec.json", "index.parquet")]
     numbers = [array.tobytes() for split in (clips, val) for array in (split.tracks, split.artists)]
     splits: list[str | bytes] = [*clips.ids, "", *val.ids, *numbers]
-    computer = [torch.__version__, device.type]
+    computer = [torch.__version__, device.type, code_digest(train)]
     shape = section.model_dump_json(exclude=HOW_WORK_IS_CUT)
     return identity([encoder.model_dump_json(), shape, *computer, *splits, *contents])
 

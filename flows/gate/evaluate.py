@@ -23,7 +23,7 @@ from components.indexing.search import Catalogue
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from components.params import read_all
 from components.settings import PARAMS_FILE
-from components.store import FeatureStore
+from components.store import FeatureStore, rows_digest
 from flows.errors import Refusal
 from flows.gate.settings import GateSettings
 from flows.gate.sides import Queries, Side
@@ -70,7 +70,7 @@ def read_test_set(graph: Graph, workspace: Workspace) -> TestSet:
     number = np.zeros(len(pool), np.int64) if pool.number is None else pool.number
     size = int(np.bincount(number).max())
     same = np.concatenate([part.same_track().sum(axis=1) for part in pool.parts()])
-    data = {f"{m}_features": store.digest for m, store in pool.stores.items()}
+    data = {f"{m}_features": rows_digest(store.spec) for m, store in pool.stores.items()}
     data |= {f"{m}_content": _content(store, pool.ids) for m, store in pool.stores.items()}
     queries = Queries(
         clips=tuple(pool.ids),

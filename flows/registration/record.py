@@ -7,13 +7,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.evaluation.metrics_file import Metrics
 from components.params import read_all
 from components.settings import PARAMS_FILE, read_params
+from flows.registration.code import MODEL_FILE, requirements
 from flows.registration.prompts import record_prompt
 from flows.registry.digest import Digests
 from flows.workspace.graph import Graph
@@ -24,10 +24,6 @@ from flows.workspace.workspace import LOCK_FILE, Workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# What pyfunc_model.py and the components it bundles import.
-REQUIREMENTS = (
-    "av", "faiss-cpu", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torch", "tqdm",
-)  # fmt: skip
 METRIC_KEYS = 150
 _BATCH = 1000  # metrics in one request, MLflow's limit
 
@@ -110,7 +106,7 @@ def model_source(graph: Graph, workspace: Workspace) -> str:
         )
         info = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            python_model=str(MODEL_FILE),
             artifacts={
                 "model": str(graph.files.model),
                 "index": str(graph.files.index),
@@ -118,7 +114,7 @@ def model_source(graph: Graph, workspace: Workspace) -> str:
             },
             code_paths=[str(code)],
             # Named, so that MLflow does not import the model in another process to find them out.
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+            pip_requirements=requirements(),
             signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(answered)),
         )
     return str(info.model_uri)

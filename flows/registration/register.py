@@ -19,6 +19,7 @@ from components.stage import write_json
 from flows.environment import redact
 from flows.errors import Refusal
 from flows.ledger.database import reading
+from flows.registration.code import code_of
 from flows.registration.entry import enter, known
 from flows.registry.digest import Digests, digests
 from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
@@ -97,7 +98,7 @@ def remembered(graph: Graph, platform: Platform) -> Registration | None:
     except (OSError, ValueError, TypeError):
         return None
     same_store = last.tracking == redact(platform.tracking_uri) and exists(platform)
-    if not same_store or last.digest != digests(graph, platform.workspace).content:
+    if not same_store or last.digest != digests(graph, platform.workspace, code_of(platform.workspace)).content:
         return None
     release = known(platform, last.digest)
     if release is None or release.version != last.version:
@@ -113,7 +114,7 @@ def has_verdict(platform: Platform, version: int) -> bool:
 
 def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Registration:
     began = time.monotonic()
-    names = digests(graph, platform.workspace)
+    names = digests(graph, platform.workspace, code_of(platform.workspace))
     version = find_version(client, names.content)
     new = version is None
     if version is None:

@@ -33,8 +33,8 @@ class Digests:
         return _sha256(json.dumps(self.__dict__, sort_keys=True))
 
 
-def digests(graph: Graph, workspace: Workspace) -> Digests:
-    """Read the digests of files from dvc.lock and compute those of params and code.
+def digests(graph: Graph, workspace: Workspace, code: str) -> Digests:
+    """Read the digests of files from dvc.lock and compute that of params; `code` is that of what a version brings.
 
     Raises:
         Refusal: dvc.lock does not know a file.
@@ -54,7 +54,7 @@ def digests(graph: Graph, workspace: Workspace) -> Digests:
         metrics=of(files.metrics),
         manifest=of(files.manifest),
         params=_sha256(json.dumps(read_params(workspace.root / PARAMS_FILE), sort_keys=True)),
-        code=code_digest(workspace.root / "components"),
+        code=code,
     )
 
 
@@ -65,14 +65,6 @@ def locked_outputs(root: Path) -> dict[str, str]:
         raise Refusal("dvc.lock does not exist yet; run `needledrop retrain` first")
     lock: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", ())}
-
-
-def code_digest(folder: Path) -> str:
-    """Digest of every Python file in `folder`, by relative path and content."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        total.update(f"{path.relative_to(folder)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 def _sha256(text: str) -> str:

@@ -55,6 +55,11 @@ class Workspace:
         return self.state / "registered.json"
 
     @property
+    def code(self) -> Path:
+        """Digest of the code, as it was last computed."""
+        return self.state / "code.json"
+
+    @property
     def reports(self) -> Path:
         """HTML reports of the last registration."""
         return self.state / "reports"

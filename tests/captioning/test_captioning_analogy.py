@@ -15,7 +15,9 @@ from components.captioning.inputs import journal_of
 from components.captioning.params import EndpointParams
 from components.captioning.progress import Captioned, caption_clips
 from components.captioning.publish import publish
+from components.code import covered
 from components.taxonomy import Taxonomy, read_taxonomy
+from tests.traced import ran
 
 QUALITY = {
     "min_recall": 0.6, "max_hallucinated": 0, "leaked_words": 8, "leaked_share": 0.8, "min_words": 2, "max_words": 60,
@@ -242,3 +244,17 @@ def test_too_few_exemplars_are_said(stage: Stage) -> None:
         ValueError, match=r"2 of 2 described train clips can be exemplars, .*captioning\.prompt\.exemplars"
     ):
         stage.run([clip("c")], Scripted(), EXEMPLARS[:2])
+
+
+def test_all_that_makes_a_caption_is_covered(taxonomy: Taxonomy, tmp_path: Path) -> None:
+    sources = Sources(taxonomy, EXEMPLARS, {"Velvet Garden"}, tmp_path / "journal", [])
+    section, clips = EndpointParams.model_validate(SECTION), [clip("c"), clip("d", "rock")]
+    listed = covered(Analogy)
+
+    def caption() -> None:
+        made = list(Analogy(section, sources, Scripted()).caption(clips))
+        assert {one.verdict for one in made} == {"ok", "fallback"}
+
+    used = ran(caption, listed)
+    assert {"components.captioning.quality:judge", "components.captioning.data2text:Data2Text"} <= used
+    assert used <= set(listed)

@@ -14,6 +14,8 @@ from components.captioning.bloom import LocalModel
 from components.captioning.completion import Request
 from components.captioning.load import context_length, load_model, load_tokenizer
 from components.captioning.params import BloomParams
+from components.code import covered
+from tests.traced import ran
 
 
 def section(model: Path | str, **update: Any) -> BloomParams:
@@ -217,4 +219,12 @@ def test_the_identity_covers_files_and_settings(folder: Path) -> None:
     write("tokenizer_config.json", "{}")(folder)
     changed.add(identity())
     assert len(changed) == 6
-    assert LocalModel(section("bigscience/bloom", revision="abc")).identity == "bigscience/bloom@abc float32 none"
+    named = LocalModel(section("bigscience/bloom", revision="abc")).identity
+    assert named.startswith("bigscience/bloom@abc float32 none code:")
+
+
+def test_all_that_answers_is_covered(folder: Path) -> None:
+    listed = covered(LocalModel)
+    used = ran(lambda: list(LocalModel(section(folder)).complete([request("[Input]: rock")])), listed)
+    assert {"components.captioning.engine:Engine", "components.captioning.load:load_model"} <= used
+    assert used <= set(listed)

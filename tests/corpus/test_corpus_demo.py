@@ -12,15 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from components import containers, media, tables
+from components.code import covered
 from components.corpus import demo
 from components.corpus.build import build_corpus
 from components.corpus.collected import Collected
 from components.corpus.params import DemoCorpus
-from components.corpus.render import RATE_HZ, clip_frames, clip_sound
+from components.corpus.render import RATE_HZ, clip_frames, clip_sound, render_video
 from components.corpus.sentences import artist_name, describe
 from components.corpus.synth import VOICES, note
 from components.corpus.world import World, draw_clip, read_world, stream
 from components.modalities import TAG_GROUPS
+from tests.traced import ran
 
 WORLD = Path("components/corpus/world.yaml")
 LENGTH_S = 4.0
@@ -216,3 +218,10 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space left"):
         build_corpus(section(), WORLD, tmp_path / "media", tmp_path / "seed")
     assert list((tmp_path / "media").iterdir()) == []
+
+
+def test_all_that_renders_is_covered(world: World, tmp_path: Path) -> None:
+    listed = covered(render_video)
+    used = ran(lambda: render_video(world, 5, 3, LENGTH_S, tmp_path / "a.mp4"), listed)
+    assert {"components.corpus.music:render_music", "components.corpus.pictures:render_frames"} <= used
+    assert used <= set(listed)

@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 from flows.environment import prepare
+from flows.errors import Refusal
 from flows.registration import register as registering
+from flows.registration.code import code_of
 from flows.registration.register import Registration, register, remembered
 from flows.registry.tracking import Unreachable
 from flows.release.mirror import DIGEST_TAG, standing
@@ -108,6 +110,42 @@ def test_a_model_is_the_challenger_and_the_run_holds_what_it_takes(workspace: Wo
         "dvc.lock", "params.yaml", "environment.txt", "validate-docs", "captioning-quality", "evaluation/metrics.json", "evaluation/ranks.parquet",
         "evaluation/summary.json", "plots/recall.png", "reports/corpus.html", "reference/clips.parquet", "reference/basis.safetensors",
     }  # fmt: skip
+
+
+def test_an_edited_taxonomy_is_another_version_and_a_comment_is_none(workspace: Workspace, graph: Graph) -> None:
+    first = register(graph, Platform.at(workspace))
+    code = workspace.root / "components"
+    for file in ("features/harmony.py", "taxonomy.py"):
+        path = code / file
+        path.write_text(f"# A comment.\n{path.read_text()}".replace('"""\n', ' Words."""\n', 1))
+    again = register(graph, Platform.at(workspace))
+    assert (again.version, again.new) == (first.version, False) and versions(workspace) == [1]
+
+    path = code / "taxonomy.yaml"
+    path.write_text(path.read_text().replace("folk", "folksy", 1))
+    second = register(graph, Platform.at(workspace))
+    assert (second.version, second.new) == (2, True) and versions(workspace) == [1, 2]
+
+
+def test_the_code_of_a_version_is_all_that_it_brings(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = code_of(workspace)
+    remembered = workspace.code.read_bytes()
+    assert code_of(workspace) == before and workspace.code.read_bytes() == remembered
+    monkeypatch.setattr("flows.registration.code.requirements", lambda: ["numpy==1.0"])
+    assert code_of(workspace) != before
+    monkeypatch.undo()
+
+    model = shutil.copytree(ROOT / "flows" / "registration", tmp_path / "flows" / "registration") / "pyfunc_model.py"
+    monkeypatch.setattr("flows.registration.code.MODEL_FILE", model)
+    model.write_text(f"# A comment.\n{model.read_text()}")
+    assert code_of(workspace) == before
+    model.write_text(model.read_text().replace("DEFAULT_K = 10", "DEFAULT_K = 11"))
+    assert code_of(workspace) != before
+    (workspace.root / "components" / "media.py").write_text("def half(:\n")
+    with pytest.raises(Refusal, match=r"components/media\.py, line 1: cannot be parsed"):
+        code_of(workspace)
 
 
 def test_the_same_content_is_registered_once_and_new_content_again(workspace: Workspace, graph: Graph) -> None:
@@ -264,11 +302,11 @@ def test_the_model_answers_in_another_process_from_an_empty_folder(
 def test_the_digest_covers_code_params_and_files(workspace: Workspace, graph: Graph) -> None:
     from flows.registry.digest import digests
 
-    first = digests(graph, workspace)
-    assert digests(graph, workspace) == first
-    (workspace.root / "components/modalities.py").open("a").write("\n# changed\n")
-    assert digests(graph, workspace).content != first.content
-    assert digests(graph, workspace).params == first.params
+    first = digests(graph, workspace, code_of(workspace))
+    assert digests(graph, workspace, code_of(workspace)) == first
+    (workspace.root / "components/modalities.py").open("a").write("\nCHANGED = True\n")
+    assert digests(graph, workspace, code_of(workspace)).content != first.content
+    assert digests(graph, workspace, code_of(workspace)).params == first.params
 
 
 def test_the_report_compares_with_the_champion_on_its_axes(workspace: Workspace, graph: Graph, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from components.code import covered
 from components.ingest.cache import Cache, spec_digest
 from components.ingest.examine import examine, middle
 from components.ingest.params import Ingest
@@ -18,6 +19,7 @@ from components.ingest.run import Result, ingest
 from components.ingest.workers import Job, examine_all
 from tests.ingest.conftest import Run, listed
 from tests.ingest.media_look_alike import blobs, notes, write_clip, write_media
+from tests.traced import ran
 
 CLIPS = Path(__file__).parents[3] / "shared" / "data" / "video_clips"
 
@@ -174,3 +176,11 @@ def test_real_dance_videos_with_other_music_are_no_duplicates(params: Ingest) ->
     assert [finding.reason for finding in findings] == [""] * len(files)
     report = near_copies(findings, params.copies)
     assert report.near == {} and report.same_sound == []
+
+
+def test_all_that_finds_is_covered(media: Path, params: Ingest) -> None:
+    listed = covered(examine)
+    for name in ("plain.mp4", "cut.mp4"):
+        path = next(media.rglob(name))
+        used = ran(lambda path=path: examine(path, params.limits, True), listed)
+        assert "components.ingest.scan:scan" in used and used <= set(listed)

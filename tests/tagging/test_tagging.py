@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components import tables
+from components.code import covered
 from components.increments import update_store
 from components.settings import ParamsError, parse_section, read_params
 from components.store import FeatureStore
@@ -21,13 +22,14 @@ from components.tagging.examples import fold_of, pooled, seed_examples
 from components.tagging.folder import partial_of
 from components.tagging.logistic import fit_logistic, fit_platt
 from components.tagging.params import ProbeParams, TaggingParams, Thresholds
-from components.tagging.probe import fit_probe
+from components.tagging.probe import ProbeTagger, _fitted, fit_probe
 from components.tagging.progress import Scored, score_clips
 from components.tagging.scores import calibration_error, reliability
 from components.tagging.tag import Outputs, kept_tags, publish, read_scores
 from components.tagging.tagger import Fitted, Library
 from components.taxonomy import Taxonomy, read_taxonomy
 from tests.tagging.look_alikes import clip_row
+from tests.traced import ran
 
 GENRES, MOODS, INSTRUMENTS = ["folk", "rock", "techno"], ["calm", "dark"], ["drums", "flute", "piano"]
 
@@ -347,3 +349,17 @@ def test_the_number_of_threads_does_not_change_the_probe() -> None:
         ).stdout
 
     assert digest("1") == digest("2") != ""
+
+
+def test_all_that_fits_and_scores_is_covered(
+    seed: tuple[FeatureStore, list[dict]], params: ProbeParams, taxonomy: Taxonomy, tmp_path: Path
+) -> None:
+    store, rows = seed
+    examples = seed_examples(rows, store, params.min_examples)
+    fit = covered(_fitted)
+    used = ran(lambda: _fitted(examples, params), fit)
+    assert "components.tagging.logistic:fit_logistic" in used and used <= set(fit)
+    probe, _, _ = _fitted(examples, params)
+    score = covered(ProbeTagger)
+    used = ran(lambda: list(ProbeTagger(probe, store).score([Clip(store.clip_ids[0], "", "", 0.0, 1.0)])), score)
+    assert "components.tagging.probe:Probe" in used and used <= set(score)

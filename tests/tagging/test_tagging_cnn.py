@@ -8,13 +8,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from components.code import covered
+from components.tagging.audio import AudioTagger
+from components.tagging.clips import Clip
 from components.tagging.cnn import Cnn
 from components.tagging.frontend import MelDecibels
 from components.tagging.nets import WINDOW_S, build_net
 from components.tagging.params import CnnParams
 from components.tagging.vocabulary import read_labels
 from components.tagging.weights import read_state
-from tests.tagging.look_alikes import AUDIO, RATE_HZ, mel_bank, tiny_state, tone
+from tests.tagging.look_alikes import AUDIO, RATE_HZ, mel_bank, tiny_state, tone, write_wav
+from tests.traced import ran
 
 LABELS = ["rock", "piano", "happy", "90s"]
 
@@ -153,3 +157,16 @@ def test_label_files(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             read_labels(tmp_path / name)
+
+
+def test_all_that_listens_is_covered(folder: Path, tmp_path: Path) -> None:
+    clip = Clip("c", str(write_wav(tmp_path / "c.wav", tone(440, 4.0))), "k", 0.0, 4.0)
+    listed = covered(Cnn, AudioTagger)
+
+    def listen() -> None:
+        ((_, heard),) = AudioTagger(Cnn(section(folder)), section(folder)).score([clip])
+        assert heard.shape == (4,)
+
+    used = ran(listen, listed)
+    assert {"components.tagging.nets:Musicnn", "components.tagging.sound:windows", "components.media:mono"} <= used
+    assert used <= set(listed) | {"components.tagging.params:CnnParams"}

@@ -18,9 +18,15 @@ MODULE = ("-m", "components.training")
 
 
 def start(
-    root: Path, out: Path, cwd: Path, encoder: dict[str, Any] | None = None, how: Sequence[str] = MODULE, **changes: Any
+    root: Path,
+    out: Path,
+    cwd: Path,
+    encoder: dict[str, Any] | None = None,
+    how: Sequence[str] = MODULE,
+    code: Path = ROOT,
+    **changes: Any,
 ) -> subprocess.Popen[bytes]:
-    """Start the stage in ``cwd``, with changes to the sections encoder and training."""
+    """Start the stage of ``code`` in ``cwd``, with changes to the sections encoder and training."""
     paths = {
         "manifest": root / "manifest.parquet", "video": root / "features/video", "music": root / "features/music",
         "text": root / "features/text", "annotations": root / "features/annotations", "model": out / "model",
@@ -29,7 +35,7 @@ def start(
     }  # fmt: skip
     sections = {"encoder": PARAMS["encoder"] | (encoder or {}), "training": PARAMS["training"] | changes}
     (cwd / "params.yaml").write_text(yaml.safe_dump(PARAMS | sections))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
     words = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     return subprocess.Popen(
         [sys.executable, *how, *words], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from components.code import covered
 from components.encoder.params import EncoderSection
 from components.training import loop, world
 from components.training.checkpoint import FILE, Checkpoints
 from components.training.loop import MONITORED
 from components.training.params import TrainingSection
 from components.training.run import Trained, train
+from tests.traced import ran
 from tests.training.corpus_look_alike import PARAMS, open_features, write_corpus
 from tests.training.stage import start, wait_for_a_checkpoint
 
@@ -107,11 +110,11 @@ def test_a_checkpoint_of_other_parameters_or_data_or_a_broken_one_is_ignored(
     assert (tmp_path / FILE).is_file()
     with caplog.at_level(logging.INFO):
         assert run(root, manifest, tmp_path, **few).summary == expected
-    assert "belongs to other data or parameters; starting anew" in caplog.text
+    assert "belongs to other data, parameters or code; starting anew" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
         run(root, [row for row in manifest if row["clip_id"] != "clip-0003"], tmp_path, **few)
-    assert "belongs to other data or parameters; starting anew" in caplog.text
+    assert "belongs to other data, parameters or code; starting anew" in caplog.text
     (tmp_path / FILE).write_bytes(b"half a file")
     caplog.clear()
     with caplog.at_level(logging.INFO):
@@ -328,7 +331,7 @@ def test_features_of_another_extractor_start_anew(tmp_path: Path, caplog: pytest
     path.write_text(json.dumps(head | {"spec": head["spec"] | {"made_by": "another"}}))
     with caplog.at_level(logging.INFO):
         run(tmp_path, manifest, tmp_path / "checkpoints", steps=10, warmup_steps=1)
-    assert "belongs to other data or parameters; starting anew" in caplog.text
+    assert "belongs to other data, parameters or code; starting anew" in caplog.text
 
 
 def test_a_sigmoid_run_records_its_bias(corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
@@ -340,3 +343,36 @@ def test_a_sigmoid_run_records_its_bias(corpus: tuple[Path, list[dict[str, Any]]
     biases = [row["value"] for row in history if row["name"] == "bias"]
     assert len(biases) == 10
     assert biases[0] == pytest.approx(-3.0)
+
+
+def test_all_that_trains_is_covered_by_what_a_checkpoint_is_bound_to(
+    corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    listed, folders = covered(train), iter((tmp_path / "1", tmp_path / "2"))
+    used = ran(lambda: run(*corpus, next(folders), steps=10, warmup_steps=1), listed)
+    opened = {"components.store:FeatureStore", "components.training.data:Features"}  # by the caller
+    assert {"components.encoder.model:TrimodalModel", "components.training.loop:fit"} <= used
+    assert used <= {*listed, *opened}
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_checkpoint_of_other_code_is_not_taken_up_and_a_comment_is_no_other_code(
+    corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path, mended: bool
+) -> None:
+    shutil.copytree(ROOT / "components", tmp_path / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    out, longer = tmp_path / "out", {"steps": 100}
+    killed = start(corpus[0], out, tmp_path, code=tmp_path, **longer)
+    wait_for_a_checkpoint(killed, out)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+
+    path = tmp_path / "components" / "training" / "batches.py"
+    text = path.read_text()
+    assert text.count("beta(") == 1
+    path.write_text(text.replace("beta(", "beta(1 * ") if mended else f"# A comment.\n{text}")
+    again = start(corpus[0], out, tmp_path, code=tmp_path, **longer)
+    said = again.communicate()[0].decode()
+    assert again.returncode == 0
+    assert ("belongs to other data, parameters or code; starting anew" in said) == mended
+    assert ("resuming after step" in said) != mended

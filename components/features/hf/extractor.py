@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.code import code_digest, packages
 from components.device import out_of_memory
 from components.features.hf.batches import Batches
 from components.features.hf.build import build_encoder
@@ -18,13 +19,10 @@ from components.features.hf.read import read_items
 from components.features.params import HfParams, ModelParams
 from components.features.source import Source
 from components.hub import folder_digest, model_folder, one_line
-from components.modalities import TEXT, Modality
+from components.modalities import MODALITIES, TEXT, Modality
 
 if TYPE_CHECKING:
     import torch
-
-# Raise when what is done around the models changes: stores made with another version are computed again.
-EXTRACTOR_VERSION: Final = 1
 
 Result = tuple[str, "NDArray[np.float32] | Exception"]
 
@@ -61,10 +59,12 @@ class Hf:
         """
         is_text = self._modality == TEXT
         local = Path(self._which.model).is_dir()
+        others = [f"{__package__}.{other}" for other in MODALITIES if other != self._modality]
         return {
             "modality": self._modality,
             "kind": self._params.kind,
-            "version": EXTRACTOR_VERSION,
+            "code": code_digest(Hf, without=others, packages=False),
+            "packages": packages(Hf, without=others),
             "model": Path(self._which.model).resolve().name if local else self._which.model,
             "revision": self._which.revision,
             "weights": folder_digest(self._folder),
