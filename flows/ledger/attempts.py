@@ -5,7 +5,6 @@ dead, on whichever machine it ran: flows/ledger/reaper.py finds it.
 """
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ from typing import Any, Final
 from sqlalchemy import Column, Float, Index, Integer, Table, Text, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
+from flows.environment import retrying
 from flows.ledger.database import TABLES, transaction
-from flows.ledger.errors import LedgerError
-from flows.ledger.lease import lease, moment
-from flows.workspace.holder import me
+from flows.ledger.errors import LedgerAway, LedgerBusy
+from flows.ledger.lease import lease, me, moment
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
@@ -43,7 +42,7 @@ Index("attempts_by_flow", ATTEMPTS.c.flow, ATTEMPTS.c.ended)
 
 LEASE_S = 180.0  # rides out a database that is away for a minute
 
-_PAUSES_S = (1.0, 5.0, 20.0, 60.0)  # before the end is written again
+_PATIENCE_S = 90.0  # for the end to be written; half of the lease
 
 
 @dataclass
@@ -97,15 +96,12 @@ def _record_end(platform: Platform, this: Attempt) -> None:
     # A run that was taken for dead stays so.
     mine = (ATTEMPTS.c.run == this.run) & (ATTEMPTS.c.state == "running")
     end = {"state": this.state, "ended": moment(), "inputs": this.inputs, "result": json.dumps(this.result)}
-    for pause in (*_PAUSES_S, None):
-        try:
-            with transaction(platform) as connection:
-                connection.execute(update(ATTEMPTS).where(mine).values(**end))
-            return
-        except LedgerError:
-            if pause is None:
-                raise
-            time.sleep(pause)
+
+    def write() -> None:
+        with transaction(platform) as connection:
+            connection.execute(update(ATTEMPTS).where(mine).values(**end))
+
+    retrying(_PATIENCE_S, LedgerAway, LedgerBusy)(write)
 
 
 def lease_name(run: str) -> str:

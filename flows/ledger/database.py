@@ -13,7 +13,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -200,28 +200,51 @@ def _engine(url: str) -> Engine:
         engine = create_engine(url, connect_args={"timeout": _TURN_S})
         event.listen(engine, "connect", _by_hand)
     else:
-        # SERIALIZABLE would end one of two writers with an error; a lock makes it wait instead.
-        engine = create_engine(url, connect_args=dict(_KEEPALIVE))
-        event.listen(engine, "connect", _limited)
+        engine = server_engine(url)
         event.listen(engine, "checkout", _require_answer)
+    # SERIALIZABLE would end one of two writers with an error; a lock makes it wait instead.
     event.listen(engine, "begin", _take_turn)
     return engine
+
+
+def server_engine(url: str, **options: Any) -> Engine:
+    """Return an engine of a PostgreSQL server, whose connections end in a bounded time where nothing answers."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(url, connect_args=dict(_KEEPALIVE), **options)
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "checkout", _connected_in_time)
+    return engine
+
+
+def _connect(dialect: Any, record: Any, words: Any, named: Any) -> Any:
+    """Connect, and cut the connection off where the questions that SQLAlchemy asks first are not answered."""
+    connection = dialect.connect(*words, **named)
+    record.info["first"] = first = ExitStack()
+    first.enter_context(_cut_off(connection, 2 * _PING_S))
+    connection.autocommit = True  # else the first rollback takes the limits back
+    with connection.cursor() as cursor:
+        cursor.execute(_setting(_SESSION))
+    connection.autocommit = False
+    return connection
+
+
+def _connected_in_time(_: Any, record: Any, __: "PoolProxiedConnection") -> None:
+    if (first := record.info.pop("first", None)) is not None:
+        first.close()
 
 
 def _by_hand(connection: Any, _: "ConnectionPoolEntry") -> None:
     connection.isolation_level = None  # else sqlite begins too late to be alone
 
 
-def _limited(connection: Any, _: "ConnectionPoolEntry") -> None:
-    set_session(connection, _SESSION)
+def set_session(connection: Connection, settings: dict[str, int]) -> None:
+    """Set limits of a PostgreSQL session in which each statement stands for itself."""
+    connection.exec_driver_sql(_setting(settings))
 
 
-def set_session(connection: Any, settings: dict[str, int]) -> None:
-    """Set limits of a new PostgreSQL session, all in one round trip."""
-    connection.autocommit = True  # else the first rollback takes them back
-    with connection.cursor() as cursor:
-        cursor.execute("; ".join(f"SET {name} = {value}" for name, value in settings.items()))
-    connection.autocommit = False
+def _setting(settings: dict[str, int]) -> str:
+    return "; ".join(f"SET {name} = {value}" for name, value in settings.items())
 
 
 def _require_answer(connection: Any, _: "ConnectionPoolEntry", __: "PoolProxiedConnection") -> None:

@@ -16,9 +16,8 @@ from sqlalchemy.engine import Row
 
 from flows.ledger.attempts import ATTEMPTS, lease_name, running
 from flows.ledger.database import transaction
-from flows.ledger.lease import free_dead, leases, moment
+from flows.ledger.lease import free_dead, leases, moment, place
 from flows.workspace import runs
-from flows.workspace.holder import place
 from flows.workspace.lock import Busy, hold
 from flows.workspace.platform import Platform
 from flows.workspace.processes import reap as kill_leftovers

@@ -17,9 +17,8 @@ from sqlalchemy import select, update
 from flows.environment import Environment
 from flows.ledger.attempts import ATTEMPTS, attempt, last_finished, last_here
 from flows.ledger.database import transaction
-from flows.ledger.lease import LEASES, Leased, LeaseLost, leases
+from flows.ledger.lease import LEASES, Leased, LeaseLost, leases, place
 from flows.ledger.reaper import reap
-from flows.workspace.holder import place
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
