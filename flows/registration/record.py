@@ -53,7 +53,7 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     ):
         mlflow.log_artifact(str(path), folder)
     mlflow.log_artifacts(str(files.plots), "plots")
-    if summary := headline(graph, workspace):
+    if summary := headline(graph):
         columns = {key: [row[key] for row in summary["modes"]] for key in summary["modes"][0]}
         mlflow.log_table(columns, "evaluation/summary.json")
     mlflow.log_text(environment_text(), "environment.txt")
@@ -152,7 +152,7 @@ def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Wo
     metrics = [
         Metric(_key(row["name"]), row["value"], now, row["step"]) for row in history if math.isfinite(row["value"])
     ]
-    evaluated = read_metrics(graph, workspace)
+    evaluated = read_metrics(graph)
     final = {} if evaluated is None else final_metrics(evaluated)
     final |= speed(graph.files.speed)
     metrics += [Metric(key, value, now, 0) for key, value in final.items()]
