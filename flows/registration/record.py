@@ -42,7 +42,7 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     for name, value in (tags | {"mlflow.source.git.commit": commit, "needledrop.git_dirty": dirty}).items():
         client.set_tag(run_id, name, value)
     log_params(client, run_id, workspace)
-    log_metrics(client, run_id, graph, workspace)
+    log_metrics(client, run_id, graph)
     log_dataset(graph, workspace, names)
     files = graph.files
     for path, folder in (
@@ -142,7 +142,7 @@ def log_params(client: "MlflowClient", run_id: str, workspace: Workspace) -> Non
         client.log_batch(run_id, params=params[start : start + 100])
 
 
-def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspace) -> None:
+def log_metrics(client: "MlflowClient", run_id: str, graph: Graph) -> None:
     """Log the training's curves and the evaluation's figures; per-query data is in ranks.parquet."""
     import pyarrow.parquet as pq
     from mlflow.entities import Metric
