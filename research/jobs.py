@@ -99,8 +99,8 @@ def _digest_of_code(components: Path) -> str:
 
 def name_of_music_videos(project: Path, folder: Path) -> str:
     """Return the name of the result on music videos: of the code, the settings, and the files' sizes."""
-    mine = sorted((project / "research").glob("music_video*"))
-    contents = {path.name: path.read_bytes() for path in mine}
+    code = sorted((project / "research").glob("music_video*"))
+    contents = {path.name: path.read_bytes() for path in code}
     contents |= {path.name: str(path.stat().st_size).encode() for path in sorted(folder.glob("*"))}
     return _digest(contents | {"code": _digest_of_code(project / "components").encode()})[:20]
 
