@@ -93,7 +93,7 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
             raise
         finally:
             terminal.stages(summary.stages)
-        summary.metrics = headline(graph, workspace)
+        summary.metrics = headline(graph)
         terminal.metrics(summary.metrics)
         if registering and can_register(graph):
             known = None if graph.pending else remembered(graph, Platform.at(workspace))

@@ -55,9 +55,9 @@ def study(root: Path, music_videos: Path | None = None, to_stderr: bool = False)
         except BaseException:
             processes.stop()
             raise
-        measured = read_study(settings, planned, results_folder(workspace), corpus, videos)
-        page = write_page(measured, root / "docs")
-        where = record_task(measured, page, workspace)
+        result = read_study(settings, planned, results_folder(workspace), corpus, videos)
+        page = write_page(result, root / "docs")
+        where = record_task(result, page, workspace)
         terminal.say(f"\nstudy: {page.relative_to(root)}; runs: {where}")
         run.finish("finished")
         return {"page": str(page), "runs": where}
@@ -132,9 +132,9 @@ def music_videos_task(workspace: Workspace, folder: Path, processes: Processes, 
 
 
 @task(name="study record", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, persist_result=False)
-def record_task(measured: Study, page: Path, workspace: Workspace) -> str:
+def record_task(result: Study, page: Path, workspace: Workspace) -> str:
     """Log the study's runs to MLflow."""
-    return record_study(measured, page, workspace)
+    return record_study(result, page, workspace)
 
 
 def results_folder(workspace: Workspace) -> Path:

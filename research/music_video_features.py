@@ -67,10 +67,10 @@ def read_tracks(folder: Path) -> list[Track]:
         if tuple(columns[: len(SECONDS)]) != SECONDS or seconds.shape[1] != len(columns):
             raise ValueError(f"columns {columns} are not {', '.join(SECONDS)} and emotions")
         linked = linked_artists([row["artist"] for row in rows])
-        found = [_track(row, name, seconds, chord, clip, chords) for row, name in zip(rows, linked, strict=True)]
+        tracks = [_track(row, name, seconds, chord, clip, chords) for row, name in zip(rows, linked, strict=True)]
     except (ValueError, KeyError, TypeError, IndexError, OSError, pa.ArrowException) as error:
         raise ValueError(f"{folder}: not the MuVi-Sync features ({type(error).__name__}: {error})") from None
-    return sorted(found, key=lambda track: track.id)
+    return sorted(tracks, key=lambda track: track.id)
 
 
 def linked_artists(names: list[str]) -> list[str]:
@@ -113,11 +113,11 @@ def _screen(each: Array) -> Array:
 
 
 def _sound(each: Array) -> Array:
-    found = []
+    columns: list[Array] = []
     for values in (each[:, :, 0], np.log1p(each[:, :, 1])):
-        found += [values.mean(axis=1), values.std(axis=1), values.max(axis=1), values.min(axis=1)]
-        found.append(np.abs(np.diff(values, axis=1)).mean(axis=1))
-    return np.stack([*found, np.log(each[:, :, 0].mean(axis=1) + 0.01)], axis=1)
+        columns += [values.mean(axis=1), values.std(axis=1), values.max(axis=1), values.min(axis=1)]
+        columns.append(np.abs(np.diff(values, axis=1)).mean(axis=1))
+    return np.stack([*columns, np.log(each[:, :, 0].mean(axis=1) + 0.01)], axis=1)
 
 
 def _harmony(picked: NDArray[np.int64], chords: Array) -> Array:

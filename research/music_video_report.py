@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from components.evaluation.bootstrap import cluster_weights, intervals
 from components.evaluation.difference import paired_difference
 from components.evaluation.metrics_file import Figures, Interval, RankMetrics
-from research.results import divided
+from research.results import bracketed, divided
 
 SEED: Final = 0
 ONE: Final = "one of the towers, on average"
@@ -94,9 +94,9 @@ class VideoReport(Figures):
         for name, figures in self.systems.items():
             shown = f"towers, {self.runs[ONE]} a fold, scores added" if name == "towers" else name
             shown += f" ({self.runs[name]} draws a fold)" if "shuffled" in name else ""
-            yield f"| {shown} | {_cell(figures.median_share)} | {_cell(figures.recall_at_10)} |"
+            yield f"| {shown} | {bracketed(figures.median_share)} | {bracketed(figures.recall_at_10)} |"
         gain = self.towers_minus_cca
-        yield f"| towers minus CCA, paired | {_cell(gain.median_share, '+')} | {_cell(gain.recall_at_10, '+')} |"
+        yield f"| towers minus CCA, paired | {bracketed(gain.median_share, sign=True)} | {bracketed(gain.recall_at_10, sign=True)} |"
 
 
 def report(queries: Sequence[Query], resamples: int, confidence: float) -> VideoReport:
@@ -143,7 +143,3 @@ def _shares(queries: Sequence[Query], name: str) -> NDArray[np.int64]:
     shares = [[max(1, round(FINE * rank / query.candidates)) for rank in query.rank[name]] for query in queries]
     every: NDArray[np.int64] = np.array(shares, np.int64).T.ravel()
     return every
-
-
-def _cell(interval: Interval, sign: str = "") -> str:
-    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"

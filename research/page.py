@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.evaluation.metrics_file import FUSED, MODES, Counterfactual, Interval
+from components.evaluation.metrics_file import FUSED, MODES, Counterfactual
 from components.stage import atomic_file
 from research.figures import draw
 from research.gpu import gpu_lines
 from research.music_video_report import VideoReport
+from research.results import bracketed
 from research.tables import Study, TableRow, Verdict
 
 PAGE = "study.md"
@@ -70,13 +71,8 @@ def _figure(verdict: Verdict) -> str:
     claim, estimate = verdict.claim, verdict.estimate
     what = f"{claim.row}, R@10 of {claim.mode}"
     if claim.ratio is not None:
-        return f"{what}: {_of(estimate, 2)} of {claim.against}, asked {claim.ratio:g}"
-    return f"{what}: {_of(estimate, 3, sign=True)} against {claim.against}"
-
-
-def _of(interval: Interval, digits: int, sign: bool = False) -> str:
-    plus = "+" if sign else ""
-    return f"{interval.value:{plus}.{digits}f} [{interval.low:{plus}.{digits}f}, {interval.high:{plus}.{digits}f}]"
+        return f"{what}: {bracketed(estimate, 2)} of {claim.against}, asked {claim.ratio:g}"
+    return f"{what}: {bracketed(estimate, sign=True)} against {claim.against}"
 
 
 def _table(study: Study, letter: str) -> Iterator[str]:
@@ -106,7 +102,7 @@ def _table(study: Study, letter: str) -> Iterator[str]:
 
 
 def _cell(row: TableRow, mode: str) -> str:
-    return _of(row.recall[mode][10], 3) if mode in row.recall else "-"
+    return bracketed(row.recall[mode][10]) if mode in row.recall else "-"
 
 
 def _counterfactual(seeds: list[Counterfactual]) -> str:

@@ -43,15 +43,15 @@ def _record_videos(system: str, figures: SystemFigures) -> None:
 
 
 def _record_row(study: Study, letter: str, row: TableRow) -> None:
-    measured = study.rows[letter, row.name]
-    job = measured.jobs[0]
+    result = study.rows[letter, row.name]
+    job = result.jobs[0]
     with mlflow.start_run(run_name=f"{letter}. {row.name}", nested=True):
         mlflow.set_tags({"experiment": letter, "row": row.name, "fit": job["fit"], "text": job["text"]})
-        mlflow.log_params({"seeds": len(measured.folders), "clips": job["clips"] or "all"})
+        mlflow.log_params({"seeds": len(result.folders), "clips": job["clips"] or "all"})
         mlflow.log_dict(job["sections"], "sections.json")
         for mode, recall in row.recall.items():
             name = mode.replace("+", "-and-")
             mlflow.log_metrics({f"{name}/R_at_{k}": interval.value for k, interval in recall.items()})
             mlflow.log_metrics({f"{name}/R_at_10_low": recall[10].low, f"{name}/R_at_10_high": recall[10].high})
             mlflow.log_metrics({f"{name}/of_oracle": row.share[mode], f"{name}/MedR": row.median[mode]})
-        mlflow.log_metric("cpu_s", sum(job["cpu_s"] for job in measured.jobs))
+        mlflow.log_metric("cpu_s", sum(job["cpu_s"] for job in result.jobs))

@@ -40,7 +40,7 @@ class Queries:
 
 
 @dataclass(frozen=True)
-class Measured:
+class RowResult:
     """What one row of a table reached.
 
     Attributes:
@@ -80,7 +80,7 @@ def read_queries(folder: Path, manifest: Path) -> Queries:
     return Queries(clips, cluster_weights(clusters, RESAMPLES, SEED))
 
 
-def read_measured(folders: Sequence[Path], queries: Queries, file: str = "ranks.parquet") -> Measured:
+def read_row(folders: Sequence[Path], queries: Queries, file: str = "ranks.parquet") -> RowResult:
     """Return a row's results; ``file`` may be that of the oracle."""
     seeds = [_ranks(folder, file) for folder in folders]
     modes = set.intersection(*(set(one) for one in seeds))
@@ -89,10 +89,10 @@ def read_measured(folders: Sequence[Path], queries: Queries, file: str = "ranks.
         for mode in sorted(modes)
         if all(len(one[mode]) == len(queries.clips) for one in seeds)
     }
-    return Measured(tuple(folders), ranks)
+    return RowResult(tuple(folders), ranks)
 
 
-def difference(a: Measured, b: Measured, mode: str, queries: Queries, cutoff: int = 10) -> Interval:
+def difference(a: RowResult, b: RowResult, mode: str, queries: Queries, cutoff: int = 10) -> Interval:
     """Return the recall of a minus that of b on the same queries, with the interval of the difference."""
     return queries.mean(a.hits(mode, cutoff) - b.hits(mode, cutoff))
 
@@ -100,6 +100,12 @@ def difference(a: Measured, b: Measured, mode: str, queries: Queries, cutoff: in
 def divided(interval: Interval, by: float) -> Interval:
     """Return a figure and the ends of its interval over a number above 0."""
     return Interval(value=interval.value / by, low=interval.low / by, high=interval.high / by)
+
+
+def bracketed(interval: Interval, digits: int = 3, sign: bool = False) -> str:
+    """Return a figure in words: its value, and the ends of its interval in brackets."""
+    plus = "+" if sign else ""
+    return f"{interval.value:{plus}.{digits}f} [{interval.low:{plus}.{digits}f}, {interval.high:{plus}.{digits}f}]"
 
 
 def _ranks(folder: Path, file: str) -> dict[str, dict[str, int]]:

@@ -9,7 +9,7 @@ from components.evaluation.metrics_file import Counterfactual, Interval, PoolFac
 from research.corpus import Corpus
 from research.jobs import Job
 from research.music_video_report import VideoReport
-from research.results import CUTOFFS, Measured, Queries, difference, divided, read_measured, read_queries
+from research.results import CUTOFFS, Queries, RowResult, difference, divided, read_queries, read_row
 from research.settings import Claim, StudySettings
 
 
@@ -62,8 +62,8 @@ class Study:
     """
 
     settings: StudySettings
-    rows: dict[tuple[str, str], Measured]
-    oracle: Measured
+    rows: dict[tuple[str, str], RowResult]
+    oracle: RowResult
     queries: Queries
     pool: PoolFacts
     splits: dict[str, int]
@@ -90,15 +90,15 @@ class Study:
         out = []
         for row in self.settings.experiments[letter].rows:
             key = (letter, row.name)
-            measured = self.rows[key]
-            modes = [mode for mode in MODES if mode in measured.ranks]
+            result = self.rows[key]
+            modes = [mode for mode in MODES if mode in result.ranks]
             out.append(
                 TableRow(
                     name=row.name,
                     recall={mode: {k: self.recall(key, mode, k) for k in CUTOFFS} for mode in modes},
                     share={mode: self.share(key, mode) for mode in modes},
-                    median={mode: measured.median(mode) for mode in modes},
-                    counterfactual=[one.counterfactual for one in measured.metrics if one.counterfactual],
+                    median={mode: result.median(mode) for mode in modes},
+                    counterfactual=[one.counterfactual for one in result.metrics if one.counterfactual],
                 )
             )
         return out
@@ -109,11 +109,11 @@ class Study:
         return [self._verdict(claim) for claim in self.settings.claims]
 
     def _verdict(self, claim: Claim) -> Verdict:
-        mine = self.rows[claim.experiment, claim.row]
+        row = self.rows[claim.experiment, claim.row]
         if claim.ratio is not None:
-            share = divided(self.queries.mean(mine.hits(claim.mode, 10)), self._base(claim))
+            share = divided(self.queries.mean(row.hits(claim.mode, 10)), self._base(claim))
             return Verdict(claim, share, share.value >= claim.ratio)
-        gain = difference(mine, self.rows[claim.experiment, claim.against], claim.mode, self.queries)
+        gain = difference(row, self.rows[claim.experiment, claim.against], claim.mode, self.queries)
         held = True if gain.low > 0 else False if gain.high < 0 else None
         return Verdict(claim, gain, held)
 
@@ -139,8 +139,8 @@ def read_study(
     first = results / next(iter(planned.values()))[0].name
     manifest = corpus.files["manifest"]
     queries = read_queries(first, manifest)
-    rows = {key: read_measured([results / job.name for job in jobs], queries) for key, jobs in planned.items()}
-    oracle = read_measured([first], queries, "oracle.parquet")
+    rows = {key: read_row([results / job.name for job in jobs], queries) for key, jobs in planned.items()}
+    oracle = read_row([first], queries, "oracle.parquet")
     counted = pc.value_counts(tables.read_table(manifest).column("split")).to_pylist()
     splits = {row["values"]: row["counts"] for row in counted}
     return Study(settings, rows, oracle, queries, rows[next(iter(rows))].metrics[0].pool, splits, videos)

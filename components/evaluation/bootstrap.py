@@ -53,7 +53,7 @@ def resampled(rank: NDArray[np.integer], weights: NDArray[np.float32]) -> dict[s
     total = weights.sum(axis=1)
     hits = np.stack([ascending <= k for k in CUTOFFS] + [1.0 / ascending], axis=1).astype(np.float64)
     means = weights.astype(np.float64) @ hits / total[:, None]  # (R, cutoffs + 1)
-    found = {f"R@{k}": means[:, at] for at, k in enumerate(CUTOFFS)} | {"MRR": means[:, -1]}
+    sampled = {f"R@{k}": means[:, at] for at, k in enumerate(CUTOFFS)} | {"MRR": means[:, -1]}
     medians = []
     for start in range(0, len(weights), CHUNK):
         reached = np.cumsum(weights[start : start + CHUNK], axis=1)
@@ -61,4 +61,4 @@ def resampled(rank: NDArray[np.integer], weights: NDArray[np.float32]) -> dict[s
         # The weighted median: midway when half the weight ends exactly at an item, as np.median does.
         below, upto = (reached < half).sum(axis=1), (reached <= half).sum(axis=1)
         medians.append((ascending[below] + ascending[np.minimum(upto, len(rank) - 1)]) / 2.0)
-    return found | {"MedR": np.concatenate(medians)}
+    return sampled | {"MedR": np.concatenate(medians)}

@@ -45,7 +45,7 @@ def paired_difference(
         raise ValueError("a rank is below 1; ranks count from 1")
     weights = cluster_weights(clusters, resamples, seed)
     drawn_a, drawn_b = resampled(rank_a, weights), resampled(rank_b, weights)
-    mine, theirs = summarise(rank_a), summarise(rank_b)
+    value_a, value_b = summarise(rank_a), summarise(rank_b)
     return rank_metrics(
-        {name: interval(mine[name] - theirs[name], drawn_a[name] - drawn_b[name], confidence) for name in mine}
+        {name: interval(value_a[name] - value_b[name], drawn_a[name] - drawn_b[name], confidence) for name in value_a}
     )

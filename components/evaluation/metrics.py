@@ -24,8 +24,8 @@ NAMES: Final = (*(f"R@{k}" for k in CUTOFFS), "MedR", "MRR")
 
 def summarise(rank: NDArray[np.integer]) -> dict[str, float]:
     """Return R@1, R@5, R@10 (shares), median rank and mean reciprocal rank of ranks (Q,), 1 = first."""
-    found = {f"R@{k}": float(np.mean(rank <= k)) for k in CUTOFFS}
-    return found | {"MedR": float(np.median(rank)), "MRR": float(np.mean(1.0 / rank))}
+    recall = {f"R@{k}": float(np.mean(rank <= k)) for k in CUTOFFS}
+    return recall | {"MedR": float(np.median(rank)), "MRR": float(np.mean(1.0 / rank))}
 
 
 def chance(gallery: int, positives: NDArray[np.integer]) -> dict[str, float]:
@@ -40,10 +40,10 @@ def chance(gallery: int, positives: NDArray[np.integer]) -> dict[str, float]:
         positives: (Q,) number of positives of each query.
     """
     curve = chance_curve(gallery, positives)  # (N,)
-    found = {f"R@{k}": float(curve[min(k, gallery) - 1]) for k in CUTOFFS}
+    recall = {f"R@{k}": float(curve[min(k, gallery) - 1]) for k in CUTOFFS}
     reached = np.diff(curve, prepend=0.0)  # P(rank = k)
     median = (gallery + 1) / 2 if (positives == 1).all() else float(1 + np.searchsorted(curve, 0.5))
-    return found | {"MedR": float(median), "MRR": float((reached / np.arange(1, gallery + 1)).sum())}
+    return recall | {"MedR": float(median), "MRR": float((reached / np.arange(1, gallery + 1)).sum())}
 
 
 def chance_curve(gallery: int, positives: NDArray[np.integer]) -> NDArray[np.float64]:

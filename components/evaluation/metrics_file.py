@@ -318,17 +318,17 @@ def read_metrics(path: Path, name: str | None = None) -> Metrics:
     Raises:
         MetricsError: it is not there, is damaged, or was written by another version; file and key are named.
     """
-    told = name or str(path)
+    name = name or str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise MetricsError(f"{told}: {error.strerror}") from None
+        raise MetricsError(f"{name}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise MetricsError(f"{told}: not UTF-8 text (byte {error.start}); it is damaged") from None
+        raise MetricsError(f"{name}: not UTF-8 text (byte {error.start}); it is damaged") from None
     try:
         return Metrics.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise MetricsError(f"{told}: {_problem(error, text)}; it is damaged, or of another version") from None
+        raise MetricsError(f"{name}: {_problem(error, text)}; it is damaged, or of another version") from None
 
 
 def write_metrics(path: Path, metrics: Metrics) -> None:

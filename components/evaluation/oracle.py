@@ -140,8 +140,8 @@ def sides(rows: Sequence[dict[str, Any]], factors: dict[str, Any]) -> dict[Modal
 def _ranks(likely: NDArray[np.float64], positives: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
     # Rounding makes sums of the same terms in another order equal, as they are on paper.
     above, level = competitors(np.round(likely, 9), positives)
-    found: NDArray[np.int64] = 1 + above + rng.integers(0, level + 1)
-    return found
+    rank: NDArray[np.int64] = 1 + above + rng.integers(0, level + 1)
+    return rank
 
 
 def ratio(model: RankMetrics, oracle: RankMetrics) -> OracleRatio:

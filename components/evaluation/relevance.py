@@ -30,12 +30,12 @@ def relevance(clip_ids: Sequence[str], tags: Tags, same_track: NDArray[np.bool_]
         for place, probability in listed:
             row[place] = probability
     total = table.sum(axis=1)
-    found = np.zeros((len(clip_ids), len(clip_ids)), np.float32)
+    jaccard = np.zeros((len(clip_ids), len(clip_ids)), np.float32)
     for at, row in enumerate(table):
         shared = np.minimum(row, table).sum(axis=1)
         # The sum of maxima is what both have less what they share.
-        np.divide(shared, total[at] + total - shared, out=found[at], where=shared > 0)
-    return np.where(same_track, np.float32(1.0), np.minimum(found, 1.0))
+        np.divide(shared, total[at] + total - shared, out=jaccard[at], where=shared > 0)
+    return np.where(same_track, np.float32(1.0), np.minimum(jaccard, 1.0))
 
 
 def ndcg(scores: NDArray[np.floating], relevant: NDArray[np.floating], k: int = SHOWN) -> NDArray[np.float64]:

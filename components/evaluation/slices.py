@@ -77,8 +77,8 @@ def slice_row(
 
 def most_probable(tags: Sequence[Mapping[str, Any]], group: str) -> str:
     """Return the name of the group's most probable tag, the first by name among equals; or ``untagged``."""
-    found = [(-tag["probability"], tag["name"]) for tag in tags if tag["group"] == group]
-    return str(min(found)[1]) if found else UNTAGGED
+    ranked = [(-tag["probability"], tag["name"]) for tag in tags if tag["group"] == group]
+    return str(min(ranked)[1]) if ranked else UNTAGGED
 
 
 def length_class(length_s: float, edges_s: Sequence[float]) -> str:

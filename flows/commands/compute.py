@@ -82,7 +82,7 @@ def _nothing_to_do(platform: "Platform", run: "Run", arguments: argparse.Namespa
     if observed:
         terminal.say(observed)
     terminal.say(f"nothing to do: all {len(graph.stages)} stages are up to date")
-    metrics = headline(graph, platform.workspace)
+    metrics = headline(graph)
     terminal.metrics(metrics)
     if known is not None:
         terminal.say("\n" + known.sentence())

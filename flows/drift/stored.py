@@ -100,7 +100,7 @@ def write_reference(graph: Graph, workspace: Workspace, folder: Path) -> None:
     model = workspace.root / graph["training"].argument("model")
     sample = _rounded(corpus.sample([corpus.rows[row] for row in kept], grouping, model))
     manifest = locked_outputs(workspace.root)[str(graph["indexing"].argument("manifest"))]
-    recall, slices = slices_of(read_metrics(graph, workspace))
+    recall, slices = slices_of(read_metrics(graph))
     head = Head(
         format=FORMAT,
         manifest=manifest,

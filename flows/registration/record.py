@@ -38,7 +38,7 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     for name, value in (tags | {"mlflow.source.git.commit": commit, "needledrop.git_dirty": dirty}).items():
         client.set_tag(run_id, name, value)
     log_params(client, run_id, workspace)
-    log_metrics(client, run_id, graph, workspace)
+    log_metrics(client, run_id, graph)
     log_dataset(graph, workspace, names)
     files = graph.files
     for path, folder in (
@@ -49,7 +49,7 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     ):
         mlflow.log_artifact(str(path), folder)
     mlflow.log_artifacts(str(files.plots), "plots")
-    if summary := headline(graph, workspace):
+    if summary := headline(graph):
         columns = {key: [row[key] for row in summary["modes"]] for key in summary["modes"][0]}
         mlflow.log_table(columns, "evaluation/summary.json")
     mlflow.log_text(environment_text(), "environment.txt")
@@ -138,7 +138,7 @@ def log_params(client: "MlflowClient", run_id: str, workspace: Workspace) -> Non
         client.log_batch(run_id, params=params[start : start + 100])
 
 
-def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspace) -> None:
+def log_metrics(client: "MlflowClient", run_id: str, graph: Graph) -> None:
     """Log the training's curves and the evaluation's figures; per-query data is in ranks.parquet."""
     import pyarrow.parquet as pq
     from mlflow.entities import Metric
@@ -148,7 +148,7 @@ def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Wo
     metrics = [
         Metric(_key(row["name"]), row["value"], now, row["step"]) for row in history if math.isfinite(row["value"])
     ]
-    evaluated = read_metrics(graph, workspace)
+    evaluated = read_metrics(graph)
     final = {} if evaluated is None else final_metrics(evaluated)
     final |= speed(graph.files.speed)
     metrics += [Metric(key, value, now, 0) for key, value in final.items()]

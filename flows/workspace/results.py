@@ -6,12 +6,11 @@ from components.evaluation.metrics_file import MODES, Metrics, MetricsError
 from components.evaluation.metrics_file import read_metrics as read_file
 from flows.errors import Refusal
 from flows.workspace.graph import Graph
-from flows.workspace.workspace import Workspace
 
 __all__ = ["MODES", "headline", "read_metrics"]
 
 
-def read_metrics(graph: Graph, workspace: Workspace) -> Metrics | None:
+def read_metrics(graph: Graph) -> Metrics | None:
     """The whole of the evaluation's metrics.json; None where the graph has no evaluation.
 
     Raises:
@@ -19,16 +18,16 @@ def read_metrics(graph: Graph, workspace: Workspace) -> Metrics | None:
     """
     if "evaluation" not in graph:
         return None
-    path = graph["evaluation"].argument("metrics")
+    path = graph.files.metrics
     try:
-        return read_file(workspace.root / path, str(path))
+        return read_file(path, graph.relative(path))
     except MetricsError as error:
         raise Refusal(f"{error}; `needledrop retrain` writes it anew") from None
 
 
-def headline(graph: Graph, workspace: Workspace) -> dict[str, Any] | None:
+def headline(graph: Graph) -> dict[str, Any] | None:
     """R@10 per query mode, video to music at track level: value, interval, ratio to chance and oracle."""
-    metrics = read_metrics(graph, workspace)
+    metrics = read_metrics(graph)
     if metrics is None:
         return None
     pool, reached = metrics.pool, metrics.track.video_to_music

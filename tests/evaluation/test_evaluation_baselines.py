@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.encoder.cca import fit_axes, fit_cca
 from components.encoder.ranking import ranks
-from components.evaluation.baselines.cca_scorer import GRID, Setting, fit_best, fit_cca_scorer, fit_settings
+from components.evaluation.baselines.cca_scorer import GRID, Setting, fit_best_setting, fit_cca_scorer, fit_settings
 from components.evaluation.baselines.chance import ChanceScorer
 from components.evaluation.baselines.examples import Examples, TooFewClips, log_rank, pooled, split_examples
 from components.evaluation.baselines.late_fusion import LateFusion, fit_late_fusion, mix
@@ -185,7 +185,7 @@ def test_the_setting_is_that_of_validation() -> None:
     query = np.concatenate([hidden + 0.5 * rng.normal(size=(60, 2)), rng.normal(size=(60, 36))], axis=1)
     music = hidden + 0.5 * rng.normal(size=(60, 2))
     grid = (Setting(1e-6, 1e-6, 2, 1.0), Setting(30.0, 0.1, 2, 1.0))
-    found = fit_best(query[:40], music[:40], query[40:], music[40:], np.eye(20, dtype=np.bool_), grid)
+    found = fit_best_setting(query[:40], music[:40], query[40:], music[40:], np.eye(20, dtype=np.bool_), grid)
     assert found.setting is grid[1], "without a ridge 36 columns of noise explain 40 rows"
 
 

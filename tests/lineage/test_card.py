@@ -1,11 +1,16 @@
 """Lineage in one answer, and the model card that is made of it."""
 
+import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 
+from components.evaluation.metrics_file import write_metrics
+from flows.errors import Refusal
 from flows.lineage.card import card, publish_card, write_card
 from flows.lineage.chain import chain, show
+from tests.evaluation.made_metrics import made_metrics
 
 from .conftest import COMMIT, Shelf
 
@@ -56,3 +61,16 @@ def test_a_card_is_published_once_with_the_run(shelf: Shelf, tmp_path: Path) -> 
     there = Path(client.download_artifacts(run_id, "README.md", str(tmp_path)))
     head = yaml.safe_load(there.read_text().split("---")[1])
     assert head["model-index"][0]["name"] == "needledrop"
+
+
+def test_a_card_over_metrics_of_another_version_names_file_and_key(shelf: Shelf, tmp_path: Path) -> None:
+    path = tmp_path / "evaluation/metrics.json"
+    write_metrics(path, made_metrics())
+    path.write_text(path.read_text().replace('"guidance"', '"weights"'))
+    shutil.copy(shelf.workspace.root / "params.yaml", tmp_path)
+    version = shelf.put(tmp_path, digest="4" * 64)
+    try:
+        with pytest.raises(Refusal, match=r"^run \w+: evaluation/metrics\.json: guidance is missing"):
+            card(shelf.platform, str(version))
+    finally:
+        shelf.client.delete_model_version("needledrop", str(version))

@@ -16,7 +16,7 @@ from research.corpus import Corpus
 from research.figures import draw
 from research.jobs import name_of_music_videos, plan_jobs
 from research.page import write_page
-from research.results import difference, read_measured, read_queries
+from research.results import difference, read_queries, read_row
 from research.settings import FILE, StudySettings, merged, read_settings
 from research.tables import Study, read_study
 from research.work import ORACLE
@@ -180,7 +180,7 @@ def test_seeds_are_averaged(tmp_path: Path, corpus: Corpus) -> None:
     write_result(tmp_path / "r" / "two", np.full(CLIPS, 11))
     folders = [tmp_path / "r" / "one", tmp_path / "r" / "two"]
     queries = read_queries(folders[0], corpus.files["manifest"])
-    assert read_measured(folders, queries).hits("video", 10).tolist() == [0.5] * CLIPS
+    assert read_row(folders, queries).hits("video", 10).tolist() == [0.5] * CLIPS
 
 
 def test_the_page_says_what_was_found(study: Study, tmp_path: Path) -> None:

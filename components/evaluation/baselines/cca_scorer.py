@@ -76,11 +76,11 @@ def fit_cca_scorer(train: Examples, val: Examples, spread: bool, grid: Sequence[
     modes = {}
     for mode, modalities in MODES.items():
         if all(m in train.sources and m in val.sources for m in modalities):
-            fit_on, judge_on = train.seen(mode), val.seen(mode)
-            if min(len(fit_on), len(judge_on)) >= 2:
-                query, music = _sides(train.sources, [train.ids[at] for at in fit_on], mode, spread)
-                known = _sides(val.sources, [val.ids[at] for at in judge_on], mode, spread)
-                modes[mode] = fit_best(query, music, *known, val.positives(judge_on), grid)
+            train_rows, val_rows = train.seen(mode), val.seen(mode)
+            if min(len(train_rows), len(val_rows)) >= 2:
+                train_sides = _sides(train.sources, [train.ids[at] for at in train_rows], mode, spread)
+                val_sides = _sides(val.sources, [val.ids[at] for at in val_rows], mode, spread)
+                modes[mode] = fit_best_setting(*train_sides, *val_sides, val.positives(val_rows), grid)
     if not modes:
         raise TooFewClips(
             f"CCA: {len(train.ids)} train and {len(val.ids)} val clips; no query mode has two of each with features"
@@ -88,18 +88,18 @@ def fit_cca_scorer(train: Examples, val: Examples, spread: bool, grid: Sequence[
     return CCAScorer(modes, spread)
 
 
-def fit_best(
+def fit_best_setting(
     query: Rows, music: Rows, val_query: Rows, val_music: Rows, positives: NDArray[np.bool_], grid: Sequence[Setting]
 ) -> Fitted:
-    """Fit on pairs (N, P) and (N, Q) with the setting of least mean log rank on validation pairs."""
-    found = judge(query, music, val_query, val_music, positives, grid)
-    return fit_settings(query, music, [grid[int(np.argmin(found))]])[0]
+    """Fit on pairs (N, P) and (N, Q) with the setting of least loss on validation pairs."""
+    losses = val_losses(query, music, val_query, val_music, positives, grid)
+    return fit_settings(query, music, [grid[int(np.argmin(losses))]])[0]
 
 
-def judge(
+def val_losses(
     query: Rows, music: Rows, val_query: Rows, val_music: Rows, positives: NDArray[np.bool_], grid: Sequence[Setting]
 ) -> NDArray[np.float64]:
-    """Return the mean log rank of every setting on validation pairs."""
+    """Return the loss of every setting of the grid on validation pairs: the mean log rank."""
     return np.array([log_rank(fit.scores(val_query, val_music), positives) for fit in fit_settings(query, music, grid)])
 
 

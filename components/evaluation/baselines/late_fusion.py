@@ -49,8 +49,8 @@ def fit_late_fusion(by_video: Scorer, by_text: Scorer, val: Examples, weights: S
         raise TooFewClips(f"late fusion: {len(rows)} of {len(val.ids)} val clips have video and text; two are needed")
     ids, positives = [val.ids[at] for at in rows], val.positives(rows)
     seen, read = by_video.scores(val.sources, ids, "video"), by_text.scores(val.sources, ids, "text")
-    found = [log_rank(mix(seen, read, weight), positives) for weight in weights]
-    return LateFusion(by_video, by_text, weights[int(np.argmin(found))])
+    losses = [log_rank(mix(seen, read, weight), positives) for weight in weights]
+    return LateFusion(by_video, by_text, weights[int(np.argmin(losses))])
 
 
 def mix(by_video: NDArray[np.float32], by_text: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
