@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flows.gate.judge import judge
+from components.evaluation.metrics_file import FUSED, MODES
 from flows.gate.settings import SHIPPED, GateSettings, read_settings
-from flows.gate.sides import FUSED, MODES, Queries, Side
+from flows.gate.sides import Queries, Side
+from flows.gate.verdict import make_report
 
 SPREAD, SHARED, ARTIST = 1.4, 0.75, 0.05  # of log rank: deviation, correlation, share of variance
 SIZE = 3.0  # clips of an artist, on average
@@ -88,8 +89,8 @@ def promoted(pairs: int, count: int, gain: float, settings: GateSettings, seed: 
     found = {"passed": 0, "failed": 0, "inconclusive": 0}
     for number in range(pairs):
         pair = simulate(count, gain, np.random.default_rng([seed, number]))
-        report = judge(pair.queries, pair.challenger, pair.champion, "champion", settings)
-        found[report["verdict"]] += 1
+        report = make_report(pair.queries, pair.challenger, pair.champion, "champion", settings, made="now")
+        found[str(report.verdict)] += 1
     return found
 
 

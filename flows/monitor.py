@@ -118,7 +118,7 @@ def look(
     uri = platform.tracking_uri
     client = connect(platform)
     with tempfile.TemporaryDirectory() as scratch, answering(uri):
-        reference = fetch_reference(release, Path(scratch))
+        reference = fetch_reference(release.version, release.run_id, Path(scratch))
         finding = watch.compare(graph, platform.workspace, reference, settings, fetch_model(release, Path(scratch)))
     result = MonitorResult(finding.outcome, finding.words, finding.key, release.version, facts=watch.as_json(finding))
     if finding.outcome == "drift":

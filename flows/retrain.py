@@ -17,8 +17,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.environment import read_environment
 from flows.errors import Refusal
-from flows.gate.decide import GateResult
 from flows.gate.flow import gate
+from flows.gate.run import GateResult
 from flows.ledger.errors import LedgerError
 from flows.ledger.lease import LeaseLost
 from flows.registration.register import Registration, can_register, has_verdict, register, remembered
@@ -151,7 +151,7 @@ def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult 
     except Refusal as refusal:
         terminal.say(f"gate: {refusal}")
         return None
-    terminal.say(f"gate: {result.verdict}. {result.words['headline']}. {result.words['found']}")
+    terminal.say(f"gate: {result.verdict}. {result.words.headline}. {result.words.found}")
     terminal.say(f"      {result.page}")
     from flows.lineage.card import publish_card
 

@@ -8,7 +8,7 @@ from flows.commands.common import AddCommand, emit, here, positive, require_pref
 from flows.errors import GATE_FAILED, INCONCLUSIVE, OK
 
 if TYPE_CHECKING:
-    from flows.gate.decide import GateResult
+    from flows.gate.run import GateResult
 
 _CODES = {"passed": OK, "failed": GATE_FAILED, "inconclusive": INCONCLUSIVE}
 
@@ -46,13 +46,12 @@ def _show(result: "GateResult") -> None:
     from flows.workspace.console import console, table
 
     out = console()
-    out.print(f"{result.verdict.upper()}: {result.words['headline']}", markup=False, soft_wrap=True)
-    for key in ("found", "next"):
-        if result.words[key]:
-            out.print(result.words[key], markup=False, soft_wrap=True)
+    out.print(f"{result.verdict.upper()}: {result.words.headline}", markup=False, soft_wrap=True)
+    for said in filter(None, (result.words.found, result.words.next)):
+        out.print(said, markup=False, soft_wrap=True)
     rows = table("check", "found", "limit", "outcome")
     for check in result.checks:
-        rows.add_row(*(escape(check[key]) for key in ("asks", "found", "limit", "outcome")))
+        rows.add_row(*map(escape, (check.asks, check.found, check.limit, check.outcome)))
     out.print(rows)
     again = " (gated before on the same data; nothing was computed anew)" if result.known else ""
     out.print(f"report: {result.page}{again}", markup=False, soft_wrap=True)

@@ -1,5 +1,7 @@
 """The monitor and MLflow: the champion's reference and model come from it, each look is a run in it."""
 
+import logging
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,17 +9,20 @@ from flows.drift.stored import FOLDER, Reference, read_reference
 from flows.errors import Refusal
 from flows.registry.hints import is_away
 from flows.registry.tracking import MODEL, Unreachable, experiment_id
+from flows.release.mirror import CHAMPION, RUN_TAG
 from flows.release.releases import Release
 from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
+
 EXPERIMENT = "needledrop-monitor"
 TRIGGER_TAG, CHAMPION_TAG, OUTCOME_TAG = "needledrop.trigger", "needledrop.champion", "needledrop.outcome"
 
 
-def fetch_reference(release: Release, scratch: Path) -> Reference:
+def fetch_reference(version: int, run_id: str, scratch: Path) -> Reference:
     """Read the champion's reference from its run.
 
     Raises:
@@ -28,17 +33,42 @@ def fetch_reference(release: Release, scratch: Path) -> Reference:
     from mlflow.exceptions import MlflowException
 
     try:
-        folder = mlflow.artifacts.download_artifacts(run_id=release.run_id, artifact_path=FOLDER, dst_path=str(scratch))
+        folder = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=FOLDER, dst_path=str(scratch))
     except (MlflowException, OSError) as error:
         if is_away(str(error)):
             raise Unreachable(
                 f"the champion's artifacts cannot be read now: {' '.join(str(error).split())[-200:]}"
             ) from error
         raise Refusal(
-            f"the run of version {release.version}, the champion, has no {FOLDER} to compare with "
+            f"the run of version {version}, the champion, has no {FOLDER} to compare with "
             f"({' '.join(str(error).split())[:120]}); promote a version that has one, or restore its artifacts"
         ) from error
     return read_reference(Path(folder))
+
+
+def champion_reference(client: "MlflowClient") -> tuple[int, Reference | None] | None:
+    """Return the version that MLflow has as champion, and its reference.
+
+    The reference is None where the run has none that this platform reads: versions of earlier releases. None for both
+    where there is no champion.
+
+    Raises:
+        Unreachable: the artifact store does not answer.
+    """
+    registered = {model.name: model for model in client.search_registered_models(f"name = '{MODEL}'")}
+    number = registered[MODEL].aliases.get(CHAMPION) if MODEL in registered else None
+    if number is None:
+        return None
+    version = client.get_model_version(MODEL, str(number))
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            reference = fetch_reference(int(number), version.tags.get(RUN_TAG) or str(version.run_id), Path(scratch))
+        except Unreachable:
+            raise
+        except Refusal as error:
+            log.warning("the corpus is not compared with the champion's: %s", error)
+            return int(number), None
+    return int(number), reference
 
 
 def fetch_model(release: Release, scratch: Path) -> Path | None:

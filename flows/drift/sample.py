@@ -1,7 +1,7 @@
 """Clips as the drift tests see them: one row per clip, nothing per segment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,10 @@ class Sample:
             tags=tuple(self.tags[row] for row in rows),
             alignment=self.alignment[rows],
         )
+
+    def without_tags(self) -> "Sample":
+        """Return the same clips, for a comparison with tags of another tagger."""
+        return replace(self, tags=((),) * len(self))
 
     def thinned(self, most: int, seed: int) -> "Sample":
         """Return at most `most` clips, drawn by chance."""

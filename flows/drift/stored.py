@@ -7,7 +7,7 @@ known.parquet           ids of every clip of the manifest: all others are new
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,10 @@ class Head(BaseModel):
     slices: tuple[Slice, ...]
     """The same by genre."""
 
+    def same_tagger(self, digest: str | None) -> bool:
+        """Tell whether a tagger is known to be the one that gave the reference's tags: only then they compare."""
+        return digest is not None and digest == self.tagger
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -84,8 +88,8 @@ class Reference:
         return prepare(self.sample, self.head.components)
 
 
-def write_reference(graph: Graph, workspace: Workspace, folder: Path) -> None:
-    """Write the reference of the workspace's corpus and model into `folder`, and calibrate it.
+def write_reference(graph: Graph, workspace: Workspace, folder: Path) -> Reference:
+    """Write the reference of the workspace's corpus and model into `folder`, calibrated, and return it.
 
     The calibration takes seconds: some hundred windows are compared; see drift.yaml.
 
@@ -113,7 +117,9 @@ def write_reference(graph: Graph, workspace: Workspace, folder: Path) -> None:
         recall=recall,
         slices=slices,
     )
-    save(folder, Reference(head, sample, frozenset(corpus.listed)))
+    reference = Reference(head, sample, frozenset(corpus.listed))
+    save(folder, reference)
+    return reference
 
 
 def save(folder: Path, reference: Reference) -> None:
@@ -185,4 +191,4 @@ def refuse_other_extractor(head: Head, extractors: Mapping[str, str]) -> None:
 def _rounded(sample: Sample) -> Sample:
     """Return the sample as it will be read back, so that it is calibrated on the very numbers that are kept."""
     features = {name: array.astype(np.float16).astype(np.float32) for name, array in sample.features.items()}
-    return Sample(sample.clip_ids, sample.groups, features, sample.scalars, sample.tags, sample.alignment)
+    return replace(sample, features=features)

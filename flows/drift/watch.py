@@ -110,9 +110,9 @@ def compare(
     window, notes = _window(corpus, rows, reference, model)
     level = level_for(head.calibration, min(len(window), settings.most_clips), settings)
     decision = decide(reference.prepared(), window, settings, level)
-    harm = (
-        None if corpus.tagger != head.tagger else predict(head.recall, head.slices, reference.sample.tags, window.tags)
-    )
+    harm = None
+    if head.same_tagger(corpus.tagger):
+        harm = predict(head.recall, head.slices, reference.sample.tags, window.tags)
     what = f"{len(rows)} new clips by {groups} {unit}"
     if decision.drifted:
         names = ", ".join(_WORDS.get(family.name, family.name) for family in decision.families if family.drifted)
@@ -127,7 +127,6 @@ def _window(
 ) -> tuple[Sample, tuple[str, ...]]:
     """Return the new clips as a sample, and what cannot be compared."""
     notes = []
-    same_tagger = corpus.tagger is not None and corpus.tagger == reference.head.tagger
     try:
         # No clip of the window was seen by the champion, whatever the splits of the new manifest say.
         unseen: list[Row] = [{**row, "split": "new"} for row in rows]
@@ -135,14 +134,12 @@ def _window(
     except ValueError as error:
         notes.append(f"Alignment is not compared: {error}.")
         window = corpus.sample(rows, reference.head.grouping)
-    if not same_tagger:
+    if not reference.head.same_tagger(corpus.tagger):
         notes.append(
             "Tags are not compared and no harm is predicted: the tagger is another one than the champion's was, "
             "so the same music would get other tags."
         )
-        window = Sample(
-            window.clip_ids, window.groups, window.features, window.scalars, ((),) * len(window), window.alignment
-        )
+        window = window.without_tags()
     return window, tuple(notes)
 
 

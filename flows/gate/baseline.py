@@ -3,13 +3,14 @@
 from components import tables
 from components.evaluation.baselines.cca_scorer import fit_cca_scorer
 from components.evaluation.baselines.examples import TooFewClips, split_examples
+from components.evaluation.metrics_file import FUSED
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from components.params import read_all
 from components.settings import PARAMS_FILE
 from components.store import FeatureStore
 from flows.errors import Refusal
 from flows.gate.evaluate import TestSet, evaluate
-from flows.gate.sides import FUSED, Side
+from flows.gate.sides import Side
 from flows.workspace.graph import Graph
 from flows.workspace.workspace import Workspace
 

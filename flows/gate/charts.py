@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
+from components.evaluation.metrics_file import FUSED, Interval, Mode
 from components.pages import svg
 from components.pages.svg import Piece
-from flows.gate.sides import FUSED
+from flows.gate.report import GateReport
+from flows.gate.sides import NAMES
 
 _WIDTH: Final = 960  # px
-_NAMES: Final = {"video": "video alone", "text": "text alone", FUSED: "video and text"}
 _COLOURS: Final = {True: "good", False: "bad", None: "flat"}
 
 
@@ -43,10 +44,10 @@ class Axis:
             number = f"{100 * tick:+g}" if self.signed and not zero else f"{100 * tick:g}"
             yield svg.text(at, bottom + 17, number if self.signed else f"{number}%", "tick", "middle")
 
-    def interval(self, y: float, interval: dict[str, float], kind: str) -> Piece:
+    def interval(self, y: float, interval: Interval, kind: str) -> Piece:
         """Return an interval with its value; ``kind`` is the class that colours it."""
-        left, right = self.x(interval["low"]), self.x(interval["high"])
-        return svg.bar(f"{kind} bar", left, y - 5, right - left, 10) + svg.dot(kind, self.x(interval["value"]), y, 5.5)
+        left, right = self.x(interval.low), self.x(interval.high)
+        return svg.bar(f"{kind} bar", left, y - 5, right - left, 10) + svg.dot(kind, self.x(interval.value), y, 5.5)
 
     def limit(self, value: float, top: float, bottom: float) -> Piece:
         """Return a dashed line."""
@@ -71,13 +72,13 @@ def ticks(low: float, high: float) -> list[float]:
     return [low, high]
 
 
-def by_mode(report: dict[str, Any]) -> Piece:
+def by_mode(report: GateReport) -> Piece:
     """Draw R@10 of both sides by query mode, and beside it their difference with its limit."""
-    ours, other = report["challenger"], report["other"]
-    modes = [mode for mode in (FUSED, "video", "text") if mode in ours["R@10"]]
+    ours, other = report.challenger, report.other
+    modes = [mode for mode in NAMES if mode in ours.recall]
     sides = [(ours, "subject"), (other, "baseline")] if other else [(ours, "subject")]
-    recalls = [side["R@10"][mode] for side, _ in sides for mode in modes if mode in side["R@10"]]
-    apart, chance = report["modes"], report["data"]["chance"]
+    recalls = [side.recall[mode] for side, _ in sides for mode in modes if mode in side.recall]
+    apart, chance = report.modes, report.data.chance
     left = axis_for(150, 520 if apart else 860, [*_ends(recalls), chance])
     row, top = 62, 34
     bottom = top + row * len(modes)
@@ -90,10 +91,10 @@ def by_mode(report: dict[str, Any]) -> Piece:
     pieces.append(left.limit(chance, top, bottom))
     for at, mode in enumerate(modes):
         middle = top + row * at + row / 2
-        pieces.append(svg.text(0, middle + 4, _NAMES[mode], "name"))
+        pieces.append(svg.text(0, middle + 4, NAMES[mode], "name"))
         for nudge, (side, colour) in zip((-10, 10), sides, strict=False):
-            if mode in side["R@10"]:
-                pieces.append(left.interval(middle + nudge, side["R@10"][mode], colour))
+            if mode in side.recall:
+                pieces.append(left.interval(middle + nudge, side.recall[mode], colour))
         if right and mode in apart:
             pieces.append(right.interval(middle, apart[mode], _COLOURS[_sign(apart[mode])]))
             if (limit := _limit(report, mode)) is not None:
@@ -102,27 +103,26 @@ def by_mode(report: dict[str, Any]) -> Piece:
     return svg.drawing(_WIDTH, bottom + 26, pieces, "R@10 by query mode with intervals")
 
 
-def by_slice(report: dict[str, Any]) -> Piece | None:
+def by_slice(report: GateReport) -> Piece | None:
     """Draw the difference in every slice, largest loss at the top of its group; None where none has one."""
-    known = [one for one in report["slices"] if one["difference"]]
+    known = [(one, one.difference) for one in report.slices if one.difference]
     if not known:
         return None
     # A slice of four queries may be anywhere: the axis is for those that count.
-    counted = [one["difference"] for one in known if one["judged"]] or [one["difference"] for one in known]
+    counted = [difference for one, difference in known if one.judged] or [difference for _, difference in known]
     axis = axis_for(300, 690, _ends(counted), signed=True)
     y, rows = 26.0, list[Piece]()
-    for by, group in groupby(known, key=lambda one: str(one["by"])):
+    for by, group in groupby(known, key=lambda pair: pair[0].by):
         y += 30
         rows.append(svg.text(0, y + 4, by, "group"))
-        for one in sorted(group, key=lambda one: float(one["difference"]["value"])):
+        for one, difference in sorted(group, key=lambda pair: pair[1].value):
             y += 26
-            difference, judged = one["difference"], one["judged"]
-            quiet = "" if judged else " quiet"
+            quiet = "" if one.judged else " quiet"
             rows += [
-                svg.text(14, y + 4, one["name"], f"name{quiet}"),
-                svg.text(286, y + 4, f"{one['queries']:,}", "count", "end"),
-                axis.interval(y, difference, _COLOURS[_sign(difference)] if judged else "unjudged"),
-                svg.text(796, y + 4, f"{one['theirs']:.0%} to {one['ours']:.0%}", "count", "end"),
+                svg.text(14, y + 4, one.name, f"name{quiet}"),
+                svg.text(286, y + 4, f"{one.queries:,}", "count", "end"),
+                axis.interval(y, difference, _COLOURS[_sign(difference)] if one.judged else "unjudged"),
+                svg.text(796, y + 4, f"{one.theirs:.0%} to {one.ours:.0%}", "count", "end"),
                 svg.text(_WIDTH, y + 4, _points(difference), f"figure{quiet}", "end"),
             ]
     bottom = y + 18
@@ -131,32 +131,31 @@ def by_slice(report: dict[str, Any]) -> Piece | None:
         svg.text(286, 16, "queries", "head", "end"),
         *axis.grid(26, bottom),
     ]
-    if report["kind"] == "champion":
-        pieces.append(axis.limit(-report["settings"]["margins"]["worst_slice"], 26, bottom))
+    if report.kind == "champion":
+        pieces.append(axis.limit(-report.settings.margins.worst_slice, 26, bottom))
     return svg.drawing(_WIDTH, bottom + 26, [*pieces, *rows], "Difference of R@10 by slice with intervals")
 
 
-def _ends(intervals: Iterable[dict[str, float]]) -> Iterator[float]:
+def _ends(intervals: Iterable[Interval]) -> Iterator[float]:
     for interval in intervals:
-        yield interval["low"]
-        yield interval["high"]
+        yield interval.low
+        yield interval.high
 
 
-def _limit(report: dict[str, Any], mode: str) -> float | None:
+def _limit(report: GateReport, mode: Mode) -> float | None:
     """Return what the interval must lie above (video+text: what the gain must reach); None without a gate."""
-    if report["kind"] != "champion":
+    if report.kind != "champion":
         return None
-    settings = report["settings"]
-    return float(settings["minimum_effect"] if mode == FUSED else -settings["margins"][mode])
+    margins = report.settings.margins
+    return {FUSED: report.settings.minimum_effect, "video": -margins.video, "text": -margins.text}[mode]
 
 
-def _sign(interval: dict[str, float]) -> bool | None:
+def _sign(interval: Interval) -> bool | None:
     """Tell whether an interval lies above 0, below it, or holds it."""
-    if interval["low"] > 0:
+    if interval.low > 0:
         return True
-    return False if interval["high"] < 0 else None
+    return False if interval.high < 0 else None
 
 
-def _points(interval: dict[str, float]) -> str:
-    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+def _points(interval: Interval) -> str:
+    return f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"

@@ -1,9 +1,15 @@
-"""Both models on the workspace's test clips of today: the same queries, pools and features for each."""
+"""Model versions on the workspace's test clips of today: the same queries, pools and features for each.
+
+Of a version only its model and index are read, as safetensors, JSON, arrays and tables; no code of it is run.
+"""
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +20,7 @@ from components.encoder.embed import check_stores
 from components.encoder.serialise import LoadedModel, load_model
 from components.evaluation.clusters import clusters_of
 from components.evaluation.metrics import chance
+from components.evaluation.metrics_file import MODES
 from components.evaluation.occurrence import occurrences
 from components.evaluation.params import EvaluationSection
 from components.evaluation.pool import Pool, choose_pool
@@ -27,12 +34,18 @@ from components.store import FeatureStore, rows_digest
 from flows.errors import Refusal
 from flows.gate.settings import GateSettings
 from flows.gate.sides import Queries, Side
-from flows.gate.slices import labels_of
-from flows.gate.versions import Version
+from flows.gate.statistics import labels_of
+from flows.release.releases import Release
+from flows.release.unit import ArtifactsGone, readable, stored
 from flows.workspace.graph import Graph
 from flows.workspace.workspace import Workspace
 
-_LIST = 10  # answers to a query that is timed
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_LIST: Final = 10  # answers to a query that is timed
+# What the parts of a version hold; any other file may carry code.
+_SAFE: Final = {".safetensors", ".json", ".npy", ".parquet", ".faiss"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,32 @@ class TestSet:
     pool: Pool
     queries: Queries
     section: EvaluationSection
+
+
+@dataclass(frozen=True)
+class Version:
+    """A release whose files are at hand.
+
+    Attributes:
+        release: as the ledger has it.
+        model: the folder of its weights.
+        index: the folder of its catalogue.
+    """
+
+    release: Release
+    model: Path
+    index: Path
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        return f"version {self.release.version}"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What names it, for the provenance."""
+        names = ("run_id", "commit", "digest", "model", "index", "manifest", "params", "code")
+        return {"version": str(self.release.version)} | {name: str(getattr(self.release, name)) for name in names}
 
 
 def read_test_set(graph: Graph, workspace: Workspace) -> TestSet:
@@ -93,20 +132,48 @@ def evaluate(scorer: Scorer, test: TestSet, name: str, facts: Mapping[str, str])
     Raises:
         ValueError: scores that are not numbers.
     """
-    found: dict[str, list[Ranking]] = {}
+    rankings: dict[str, list[Ranking]] = {}
     covered: dict[str, list[NDArray[np.bool_]]] = {}
     for part in test.pool.parts():
         for mode, scores in track_scores(scorer, part).items():
-            found.setdefault(mode, []).append(rank_one("track", DIRECTIONS[0], mode, part, scores, part.same_track()))
+            rankings.setdefault(mode, []).append(
+                rank_one("track", DIRECTIONS[0], mode, part, scores, part.same_track())
+            )
             covered.setdefault(mode, []).append(occurrences(scores)[1])
-    joined = {mode: join(parts) for mode, parts in found.items()}
+    joined = {mode: join(rankings[mode]) for mode in MODES if mode in rankings}
     return Side(
         name=name,
         ranks={mode: ranking.rank for mode, ranking in joined.items()},
         top={mode: ranking.top for mode, ranking in joined.items()},
-        coverage={mode: float(np.concatenate(parts).mean()) for mode, parts in covered.items()},
+        coverage={mode: float(np.concatenate(covered[mode]).mean()) for mode in joined},
         facts=facts,
     )
+
+
+@contextmanager
+def opened(client: "MlflowClient", release: Release) -> Iterator[Version]:
+    """Yield a version with its files. Nothing of them is run: the code that it brings stays where it is.
+
+    Raises:
+        ArtifactsGone: files are missing, damaged, or not those that were registered.
+        Refusal: a file that has no place there, such as a pickle.
+    """
+    number = release.version
+    with stored(client, number) as folder:
+        unit = readable(folder, number)
+        if (unit.model, unit.index) != (release.model, release.index):
+            raise ArtifactsGone(
+                f"version {number}: its files are not those that were registered; restore the artifact store from its backup"
+            )
+        version = Version(release, folder / "artifacts/model", folder / "artifacts/index")
+        for part in (version.model, version.index):
+            for path in part.rglob("*"):
+                if path.is_symlink() or (path.is_file() and path.suffix not in _SAFE):
+                    raise Refusal(
+                        f"version {number}: its folder '{part.name}' holds {path.name!r}, which may carry code, and is not "
+                        "loaded; register the model again from its files"
+                    )
+        yield version
 
 
 def load(version: Version, test: TestSet) -> LoadedModel:

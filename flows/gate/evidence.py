@@ -8,19 +8,21 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from components.stage import atomic_file, write_json
 from flows.errors import Refusal
 from flows.gate.page import render
+from flows.gate.report import GateReport, read_report
 from flows.registry.tracking import MODEL, answering
-from flows.release.evidence import FOLDER, REPORT
+from flows.release.evidence import FOLDER, PAGE, REPORT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-JSON, PAGE = REPORT, "report.html"
-VERDICT_TAG, KEY_TAG, EVIDENCE_TAG = "needledrop.gate", "needledrop.gate.key", "needledrop.gate.evidence"
+VERDICT_TAG: Final = "needledrop.gate"
+KEY_TAG: Final = "needledrop.gate.key"
+EVIDENCE_TAG: Final = "needledrop.gate.evidence"
 
 
 def key_of(challenger: str, champion: str | None, test_digest: str, settings_digest: str) -> str:
@@ -39,18 +41,18 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write(report_file: Path, page_file: Path, report: dict[str, Any], media: dict[str, str]) -> None:
+def write(report_file: Path, page_file: Path, report: GateReport, media: dict[str, str]) -> None:
     """Write a report and its page."""
-    write_json(report_file, report)
+    write_json(report_file, report.as_json())
     with atomic_file(page_file) as part:
         part.write_text(render(report, media), encoding="utf-8")
 
 
-def recall(client: "MlflowClient", uri: str, number: int, run_id: str, key: str, folder: Path) -> dict[str, Any] | None:
+def recall(client: "MlflowClient", uri: str, number: int, run_id: str, key: str, folder: Path) -> GateReport | None:
     """Return the report that a version has for a key, its files now in ``folder``; None where it has none.
 
     Raises:
-        Refusal: the report is not the one that was logged.
+        Refusal: the report is not the one that was logged, or is of another version of the platform.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -65,41 +67,40 @@ def recall(client: "MlflowClient", uri: str, number: int, run_id: str, key: str,
             place = Path(mlflow.artifacts.download_artifacts(
                 run_id=run_id, artifact_path=folder_of(evidence), dst_path=scratch, tracking_uri=uri
             ))  # fmt: skip
-            texts = {name: (place / name).read_bytes() for name in (JSON, PAGE)}
+            files = {name: (place / name).read_bytes() for name in (REPORT, PAGE)}
         except (MlflowException, OSError):
             return None  # gone: it is made again
-    if hashlib.sha256(texts[JSON]).hexdigest() != evidence:
+    if hashlib.sha256(files[REPORT]).hexdigest() != evidence:
         raise Refusal(
             f"the gate's report of version {number} in MLflow run {run_id} is not the one that was logged; "
             "find out who changed it, then delete the version's tag "
             f"{KEY_TAG} to gate it anew"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in texts.items():
+    for name, data in files.items():
         (folder / name).write_bytes(data)
-    found: dict[str, Any] = json.loads(texts[JSON])
-    return found
+    return read_report(files[REPORT], f"the gate's report of version {number}")
 
 
-def log(client: "MlflowClient", uri: str, number: int, run_id: str, folder: Path, report: dict[str, Any]) -> None:
+def log(client: "MlflowClient", uri: str, number: int, run_id: str, folder: Path, report: GateReport) -> None:
     """Log the files to the version's run, then tag the version: the key comes last, so it never lies."""
-    evidence = sha256(folder / JSON)
+    evidence = sha256(folder / REPORT)
     with answering(uri):
-        for name in (PAGE, JSON):
+        for name in (PAGE, REPORT):
             client.log_artifact(run_id, str(folder / name), folder_of(evidence))
         for name, value in figures(report).items():
             client.log_metric(run_id, name, value)
-        tags = {VERDICT_TAG: report["verdict"], EVIDENCE_TAG: evidence, KEY_TAG: report["provenance"]["key"]}
+        tags = {VERDICT_TAG: report.verdict, EVIDENCE_TAG: evidence, KEY_TAG: report.provenance.key}
         for tag, text in tags.items():
             client.set_model_version_tag(MODEL, str(number), tag, text)
 
 
-def figures(report: dict[str, Any]) -> dict[str, float]:
+def figures(report: GateReport) -> dict[str, float]:
     """Return the few metrics that runs are compared by."""
-    found: dict[str, float] = {}
-    for mode, one in report["modes"].items():
+    metrics: dict[str, float] = {}
+    for mode, difference in report.modes.items():
         for end in ("value", "low", "high"):
-            found[f"gate/{mode.replace('+', '-and-')}.{end}"] = one[end]
-    if report["detectable"] is not None:
-        found["gate/detectable"] = report["detectable"]
-    return found
+            metrics[f"gate/{mode.replace('+', '-and-')}.{end}"] = getattr(difference, end)
+    if report.detectable is not None:
+        metrics["gate/detectable"] = report.detectable
+    return metrics

@@ -1,47 +1,88 @@
-"""Which queries changed most: the ones a reviewer should look at, and listen to."""
+"""Which queries changed most: the ones a reviewer should look at, and listen to in the page itself."""
 
+import base64
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from flows.gate.sides import AMONG_FIRST, FUSED, Queries, Side
+from components.evaluation.metrics_file import FUSED
+from flows.gate.report import Example, Examples
+from flows.gate.sides import AMONG_FIRST, Queries, Side
+
+_KINDS: Final = {
+    ".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mov": "video/mp4",
+    ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".ogg": "audio/ogg", ".wav": "audio/wav",
+}  # fmt: skip
 
 
-def examples(queries: Queries, ours: Side, theirs: Side, most: int) -> dict[str, list[dict[str, Any]]]:
+def examples(queries: Queries, ours: Side, theirs: Side | None, most: int) -> Examples:
     """Return the biggest wins and losses for video+text, by the ratio of the two ranks.
 
     Queries whose right track came into, or fell out of, the first ten go first: these are what R@10 counts.
     Equal ones stand in order of their clip ids.
     """
-    if FUSED not in ours.ranks or FUSED not in theirs.ranks:
-        return {"wins": [], "losses": []}
+    if theirs is None or FUSED not in ours.ranks or FUSED not in theirs.ranks:
+        return Examples(wins=(), losses=())
     gained = np.log(theirs.ranks[FUSED] / ours.ranks[FUSED])
     crossed = ours.hits(FUSED).astype(int) - theirs.hits(FUSED).astype(int)  # 1 came in, -1 fell out
-    found = {}
-    for name, sign in (("wins", 1), ("losses", -1)):
+
+    def largest(sign: int) -> tuple[Example, ...]:
         order = np.lexsort((np.arange(len(queries)), -sign * gained, -sign * crossed))
         kept = [int(at) for at in order if sign * gained[at] > 0][:most]
-        found[name] = [dict(_row(queries, ours, theirs, at)) for at in kept]
-    return found
+        return tuple(_example(queries, ours, theirs, at) for at in kept)
+
+    return Examples(wins=largest(1), losses=largest(-1))
 
 
-def _row(queries: Queries, ours: Side, theirs: Side, at: int) -> Iterator[tuple[str, Any]]:
+def embedded(examples: Examples, root: Path, most_mib: float) -> dict[str, str]:
+    """Return the clips as data URIs by clip id, as many as fit in turns of wins and losses.
+
+    Args:
+        examples: of a report.
+        root: the workspace, where relative paths begin.
+        most_mib: MiB that the URIs may take together.
+    """
+    left = most_mib * 2**20
+    media: dict[str, str] = {}
+    for example in _in_turns(examples):
+        path = root / (example.uri or "")
+        kind = _KINDS.get(path.suffix.lower())
+        if kind is None or example.clip_id in media or not path.is_file():
+            continue
+        size = 4 * -(-path.stat().st_size // 3)  # in base64
+        if size <= left:
+            media[example.clip_id] = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+            left -= size
+    return media
+
+
+def _example(queries: Queries, ours: Side, theirs: Side, at: int) -> Example:
     clip = queries.clips[at]
     row = queries.rows.get(clip, {})
-    yield "clip_id", clip
-    yield "uri", row.get("uri")
-    yield "start_s", row.get("start_s")
-    yield "end_s", row.get("end_s")
-    yield "title", _title(queries, clip)
-    yield "text", queries.texts.get(clip)
-    for name, side in (("ours", ours), ("theirs", theirs)):
-        yield f"{name}_rank", int(side.ranks[FUSED][at])
-        yield f"{name}_first", _title(queries, str(side.top[FUSED][at]))
-    yield "among_first", AMONG_FIRST
+    return Example(
+        clip_id=clip,
+        uri=row.get("uri"),
+        start_s=row.get("start_s"),
+        end_s=row.get("end_s"),
+        title=_title(queries, clip),
+        text=queries.texts.get(clip),
+        ours_rank=int(ours.ranks[FUSED][at]),
+        ours_first=_title(queries, str(ours.top[FUSED][at])),
+        theirs_rank=int(theirs.ranks[FUSED][at]),
+        theirs_first=_title(queries, str(theirs.top[FUSED][at])),
+        among_first=AMONG_FIRST,
+    )
 
 
 def _title(queries: Queries, clip: str) -> str:
     row = queries.rows.get(clip, {})
     named = [row[key] for key in ("title", "artist") if row.get(key)]
     return " by ".join(named) if named else clip
+
+
+def _in_turns(examples: Examples) -> Iterator[Example]:
+    for at in range(max(len(examples.wins), len(examples.losses))):
+        yield from examples.wins[at : at + 1]
+        yield from examples.losses[at : at + 1]

@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.gate.decide import GateResult, decide
+from flows.gate.run import GateResult, run_gate
 from flows.workspace.begin import check
 from flows.workspace.graph import load_graph
 from flows.workspace.lock import hold
@@ -31,13 +31,13 @@ def gate(root: Path, version: int | None = None) -> GateResult:
     platform = Platform.prepared(workspace)
     check(workspace)
     with hold(workspace):
-        result = decide(load_graph(workspace.root), platform, version)
+        result = run_gate(load_graph(workspace.root), platform, version)
     create_markdown_artifact(key="gate", markdown=_markdown(result), description="Verdict of the gate")
     return result
 
 
 def _markdown(result: GateResult) -> str:
-    lines = [f"**{result.words['headline']}.** {result.words['found']} {result.words['next']}", ""]
+    lines = [f"**{result.words.headline}.** {result.words.found} {result.words.next}", ""]
     lines += ["| check | found | limit | outcome |", "|---|---|---|---|"]
-    lines += [f"| {c['asks']} | {c['found']} | {c['limit']} | {c['outcome']} |" for c in result.checks]
+    lines += [f"| {check.asks} | {check.found} | {check.limit} | {check.outcome} |" for check in result.checks]
     return "\n".join([*lines, "", f"Report: `{result.page}`, sha256 `{result.evidence}`"])

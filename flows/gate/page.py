@@ -1,10 +1,11 @@
 """The report as one HTML page that needs nothing else: no network, no script."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from components.pages.page import render as render_page
 from flows.gate.charts import by_mode, by_slice
+from flows.gate.report import GateReport
 
 _TEMPLATE: Final = Path(__file__).with_name("page.html")
 _WORDS: Final = {"passed": "Passed", "failed": "Failed", "inconclusive": "Inconclusive", None: "Comparison"}
@@ -15,24 +16,24 @@ _TEXTS: Final = {
 }
 
 
-def render(report: dict[str, Any], media: dict[str, str]) -> str:
+def render(report: GateReport, media: dict[str, str]) -> str:
     """Return the page.
 
     Args:
-        report: of `flows.gate.judge`, with its provenance.
+        report: what it shows.
         media: data URIs by clip id, for the examples.
     """
-    kind = "Comparison" if report["kind"] == "comparison" else "Gate report"
-    source = report["data"]["text_source"]
+    kind = "Comparison" if report.kind == "comparison" else "Gate report"
+    source = report.data.text_source
     return render_page(
         _TEMPLATE,
-        title=f"{kind}: {report['words']['headline']}",
+        title=f"{kind}: {report.words.headline}",
         kind=kind,
-        word=_WORDS[report["verdict"]],
+        word=_WORDS[report.verdict],
         report=report,
         media=media,
         by_mode=by_mode(report),
         by_slice=by_slice(report),
-        data=report["data"] | {"text_source": _TEXTS.get(source, source)},
-        statistics=report["provenance"] | {"settings": report["settings_digest"]},
+        data=report.data.model_dump() | {"text_source": _TEXTS.get(source, source)},
+        statistics=report.provenance.model_dump() | {"settings": report.settings_digest},
     )

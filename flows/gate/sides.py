@@ -7,14 +7,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-FUSED = "video+text"
-MODES = ("video", "text", FUSED)
-AMONG_FIRST = 10  # the k of R@k
+from components.evaluation.metrics_file import FUSED, Mode
+
+NAMES: Final[dict[Mode, str]] = {FUSED: "video and text", "video": "video alone", "text": "text alone"}
+AMONG_FIRST: Final = 10  # the k of R@k
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ class Side:
     """
 
     name: str
-    ranks: Mapping[str, NDArray[np.int64]]
-    top: Mapping[str, NDArray[np.str_]]
-    coverage: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[Mode, NDArray[np.int64]]
+    top: Mapping[Mode, NDArray[np.str_]]
+    coverage: Mapping[Mode, float] = field(default_factory=dict)
     latency_ms: NDArray[np.float64] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    def hits(self, mode: str) -> NDArray[np.bool_]:
+    def hits(self, mode: Mode) -> NDArray[np.bool_]:
         """Return (Q,) whether the right track is among the first ten."""
-        found: NDArray[np.bool_] = self.ranks[mode] <= AMONG_FIRST
-        return found
+        hit: NDArray[np.bool_] = self.ranks[mode] <= AMONG_FIRST
+        return hit

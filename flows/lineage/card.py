@@ -9,6 +9,7 @@ import yaml
 
 from components.evaluation.metrics_file import MODES, Metrics, Mode, RankMetrics
 from components.stage import atomic_file
+from flows.gate.report import GateReport
 from flows.lineage.facts import Facts, collect
 from flows.lineage.naming import registry
 from flows.registry.tracking import MODEL
@@ -174,12 +175,12 @@ def _evaluation(metrics: Metrics) -> str:
     return "\n".join(lines)
 
 
-def _gate(report: dict[str, Any] | None) -> str:
+def _gate(report: GateReport | None) -> str:
     if report is None:
         return "Not gated yet: no verdict says that it may be promoted."
-    words = report["words"]
-    checks = [f"| {one['asks']} | {one['found']} | {one['limit']} | {one['outcome']} |" for one in report["checks"]]
-    said = " ".join(filter(None, [f"**{words['headline']}.**", words["found"], words["next"]]))
+    words = report.words
+    checks = [f"| {check.asks} | {check.found} | {check.limit} | {check.outcome} |" for check in report.checks]
+    said = " ".join(filter(None, [f"**{words.headline}.**", words.found, words.next]))
     return "\n".join([said, "", "| check | found | limit | outcome |", "|---|---|---|---|", *checks])
 
 

@@ -1,6 +1,5 @@
 """All that a model card tells, collected: lineage, metrics, params, clips, and the gate's report."""
 
-import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.evaluation.metrics_file import Metrics, MetricsError, read_metrics
 from components.settings import PARAMS_FILE, read_params
 from flows.errors import Refusal
+from flows.gate.report import GateReport, read_report
 from flows.lineage.chain import chain, release_of
 from flows.lineage.naming import registry
 from flows.lineage.written import SEED, Row, read_lineage
@@ -38,7 +38,7 @@ class Facts:
     metrics: Metrics
     params: dict[str, Any]
     rows: list[Row] | None
-    gate: dict[str, Any] | None
+    gate: GateReport | None
 
     @property
     def clips(self) -> list[Row]:
@@ -66,7 +66,7 @@ def collect(platform: Platform, model: str) -> Facts:
             metrics=_metrics(client, run_id, scratch),
             params=read_params(Path(client.download_artifacts(run_id, str(PARAMS_FILE), scratch))),
             rows=read_lineage(client, run_id),
-            gate=_json(client, run_id, report, scratch) if report else None,
+            gate=None if report is None else _gate(client, run_id, report, scratch),
         )
 
 
@@ -77,8 +77,5 @@ def _metrics(client: "MlflowClient", run_id: str, scratch: str) -> Metrics:
         raise Refusal(f"run {run_id}: {error}") from None
 
 
-def _json(client: "MlflowClient", run_id: str, path: str, scratch: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(
-        Path(client.download_artifacts(run_id, path, scratch)).read_text(encoding="utf-8")
-    )
-    return value
+def _gate(client: "MlflowClient", run_id: str, path: str, scratch: str) -> GateReport:
+    return read_report(Path(client.download_artifacts(run_id, path, scratch)).read_bytes(), f"run {run_id}: {path}")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 METRIC_KEYS = 150
+CORPUS_REPORT = "corpus.html"
 _BATCH = 1000  # metrics in one request, MLflow's limit
 
 
@@ -61,25 +62,30 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
         if "quality" in stage.arguments:
             mlflow.log_artifacts(str(root / stage.argument("quality")), f"{stage.name}-quality")
             mlflow.log_metrics(caption_quality(root / stage.argument("quality")))
-    from flows.drift.report import log_report
-
-    log_report(client, graph, workspace)
-    log_memory(graph, workspace)
+    log_memory(client, graph, workspace)
 
 
-def log_memory(graph: Graph, workspace: Workspace) -> None:
-    """Log what later commands ask of this version: which clips it saw, and what new media are compared with."""
+def log_memory(client: "MlflowClient", graph: Graph, workspace: Workspace) -> None:
+    """Log which clips this version saw, what new media are compared with, and how its own differ from the champion's."""
     import mlflow
 
+    from flows.drift.corpus import Corpus
+    from flows.drift.evidently import write_corpus_report
+    from flows.drift.logged import champion_reference
     from flows.drift.stored import FOLDER as DRIFT
     from flows.drift.stored import write_reference
     from flows.lineage.written import FOLDER as LINEAGE
     from flows.lineage.written import write_lineage
 
-    for name, write in ((LINEAGE, write_lineage), (DRIFT, write_reference)):
-        with tempfile.TemporaryDirectory() as scratch:
-            write(graph, workspace, Path(scratch))
-            mlflow.log_artifacts(scratch, name)
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / LINEAGE).mkdir()
+        write_lineage(graph, workspace, Path(scratch) / LINEAGE)
+        reference = write_reference(graph, workspace, Path(scratch) / DRIFT)
+        mlflow.log_artifacts(scratch)
+    page = workspace.reports / CORPUS_REPORT
+    splits = {str(row["clip_id"]): str(row["split"]) for row in Corpus(graph, workspace).rows}
+    write_corpus_report(page, reference, splits, champion_reference(client))
+    mlflow.log_artifact(str(page), "reports")
 
 
 def model_source(graph: Graph, workspace: Workspace) -> str:

@@ -9,13 +9,19 @@ import numpy as np
 import pytest
 
 from benchmarks.drift import World
-from flows.drift import watch
+from flows.drift import evidently, watch
 from flows.drift.calibrate import Tried, level_for
+from flows.drift.evidently import table_of, write_corpus_report
+from flows.drift.logged import champion_reference
 from flows.drift.page import EVIDENTLY, PAGE, Told, write_report
 from flows.drift.settings import read_settings
-from flows.drift.stored import FORMAT, Head, Reference, read_reference, save, write_reference
+from flows.drift.stored import FOLDER, FORMAT, Head, Reference, read_reference, save, write_reference
+from flows.environment import prepare
 from flows.errors import Refusal
+from flows.registry.tracking import EXPERIMENT, MODEL, connect
+from flows.release.mirror import CHAMPION, RUN_TAG
 from flows.workspace.graph import Graph, load_graph
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 from tests.flows.results import CLIPS, write_results
 
@@ -79,6 +85,66 @@ def test_no_new_clips_are_too_few_and_another_extractor_is_refused(
     assert refused.outcome == "refused"
     assert "another extractor" in refused.words
     assert "needledrop retrain" in refused.words
+
+
+def test_the_first_corpus_is_compared_with_itself_and_says_why(stored: Path, tmp_path: Path) -> None:
+    own = read_reference(stored)
+    splits = {str(clip): ("train", "train", "val", "test")[at % 4] for at, clip in enumerate(own.sample.clip_ids)}
+    write_corpus_report(tmp_path / "page.html", own, splits, None)
+    page = (tmp_path / "page.html").read_text()
+    assert "No champion yet: the test split" in page and "Too few clips to compare: 3 with 6" in page
+    write_corpus_report(tmp_path / "page.html", own, splits, (4, None))
+    assert "version 4, keeps no reference that this platform can read" in (tmp_path / "page.html").read_text()
+
+
+def test_corpora_are_compared_along_the_champions_components(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+    monkeypatch.setattr(
+        evidently, "write_evidently", lambda *all_: drawn.update(zip(("", "old", "new", "words"), all_, strict=True))
+    )
+    read = read_reference(stored)
+    champion = replace(read, head=read.head.model_copy(update={"tagger": "a tagger"}))
+    write_corpus_report(tmp_path / "page.html", champion, {}, (3, champion))
+    assert drawn["old"].equals(drawn["new"]) and "version 3" in drawn["words"]
+    assert {"music component 1", "video component 1", "genres", "alignment", "height (pixels)"} <= set(drawn["new"])
+
+    head = champion.head.model_copy(
+        update={"extractors": champion.head.extractors | {"video": "0" * 64}, "tagger": "other"}
+    )
+    write_corpus_report(tmp_path / "page.html", replace(champion, head=head), {}, (3, champion))
+    assert "made by another extractor: video." in drawn["words"] and "another tagger" in drawn["words"]
+    columns = set(drawn["new"])
+    assert "music component 1" in columns and not columns & {"video component 1", "genres"}, "a changed one is no drift"
+
+
+def test_what_only_one_side_has_is_named(tmp_path: Path) -> None:
+    world = World(16, 2)
+    old, new = (table_of(world.clips(3, name), {}) for name in ("old", "<new>"))
+    evidently.write_evidently(tmp_path / "page.html", old.assign(**{"<b>": 1}), new, "Heading <b>.")
+    page = (tmp_path / "page.html").read_text()
+    assert "Not compared, as only one side has them: &lt;b&gt;." in page and "Heading &lt;b&gt;." in page
+
+
+def test_a_champion_of_an_earlier_release_is_said_and_one_of_this_is_read(
+    stored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = Workspace(tmp_path)
+    prepare(workspace.prefect_home)
+    client = connect(Platform.at(workspace))
+    assert champion_reference(client) is None
+    client.create_registered_model(MODEL)
+    experiment = client.create_experiment(EXPERIMENT, workspace.mlflow_artifacts.as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.create_model_version(MODEL, tmp_path.as_uri(), run_id, tags={RUN_TAG: run_id})
+    client.set_registered_model_alias(MODEL, CHAMPION, "1")
+    assert champion_reference(client) == (1, None)
+    assert "version 1, the champion, has no drift-reference to compare with" in caplog.text
+    client.log_artifacts(run_id, str(stored), FOLDER)
+    known = champion_reference(client)
+    assert known is not None and known[1] is not None and known[1].head == read_reference(stored).head
 
 
 def test_the_part_of_the_graph_ends_before_captions_and_training(finished: tuple[Workspace, Graph]) -> None:

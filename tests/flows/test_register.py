@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
@@ -55,7 +54,7 @@ def workspace(
     """A copy of its own; the report, which takes seconds, is left out where a test does not ask for it."""
     shutil.copytree(finished[0].root, tmp_path / "workspace")
     monkeypatch.setattr(
-        "flows.drift.report.write_report",
+        "flows.drift.evidently.write_evidently",
         lambda path, *_: path.parent.mkdir(exist_ok=True) or path.write_text("<html>"),
     )
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -103,12 +102,12 @@ def test_a_model_is_the_challenger_and_the_run_holds_what_it_takes(workspace: Wo
     assert dataset.dataset.name == "manifest" and dataset.dataset.digest == "0" * 32
     names = {
         item.path
-        for folder in ("", "evaluation", "plots", "reports", "reference")
+        for folder in ("", "evaluation", "plots", "reports", "drift-reference")
         for item in mlflow.list_artifacts(done.run_id, folder)
     }
     assert names >= {
         "dvc.lock", "params.yaml", "environment.txt", "validate-docs", "captioning-quality", "evaluation/metrics.json", "evaluation/ranks.parquet",
-        "evaluation/summary.json", "plots/recall.png", "reports/corpus.html", "reference/clips.parquet", "reference/basis.safetensors",
+        "evaluation/summary.json", "plots/recall.png", "reports/corpus.html", "drift-reference/clips.parquet", "drift-reference/reference.json",
     }  # fmt: skip
 
 
@@ -307,33 +306,6 @@ def test_the_digest_covers_code_params_and_files(workspace: Workspace, graph: Gr
     (workspace.root / "components/modalities.py").open("a").write("\nCHANGED = True\n")
     assert digests(graph, workspace, code_of(workspace)).content != first.content
     assert digests(graph, workspace, code_of(workspace)).params == first.params
-
-
-def test_the_report_compares_with_the_champion_on_its_axes(workspace: Workspace, graph: Graph, tmp_path: Path) -> None:
-    from flows.drift.reference import (
-        describe_corpus,
-        fit_basis,
-        read_reference,
-        with_components,
-        write_reference,
-    )
-
-    table, stores = describe_corpus(graph, workspace)
-    assert set(table.columns) == {"clip_id", "split", "duration_s", "caption_words", "genres", "moods", "instruments"}
-    assert table["caption_words"].tolist() == [3] * len(table)
-    bases = {name: fit_basis(store.means(list(table["clip_id"])), store.digest) for name, store in stores.items()}
-    full = with_components(table, stores, bases)
-    write_reference(tmp_path / "reference", full, bases)
-    read, again = read_reference(tmp_path / "reference")
-    assert read["music_1"].tolist() == pytest.approx(full["music_1"].tolist())
-    assert with_components(table, stores, again)["video_2"].tolist() == pytest.approx(full["video_2"].tolist())
-    np.testing.assert_allclose(full["music_1"].mean(), 0, atol=1e-4)
-    other = {
-        "music": type(bases["music"])(
-            "another extractor", bases["music"].mean, bases["music"].scale, bases["music"].axes
-        )
-    }
-    assert "music_1" not in with_components(table, stores, other).columns, "another extractor is not drift"
 
 
 def test_nothing_is_registered_from_files_that_were_never_made(workspace: Workspace, graph: Graph) -> None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from components.evaluation.metrics_file import MODES
 from components.increments import update_store
 from components.modalities import MUSIC, Modality
 from components.store import FeatureStore
 from flows.errors import Refusal
 from flows.gate.baseline import evaluate_cca
 from flows.gate.evaluate import read_test_set
-from flows.gate.sides import MODES, Side
+from flows.gate.sides import Side
 from flows.workspace.workspace import Workspace
 
 from .conftest import TEST, Works

@@ -9,8 +9,9 @@ import pytest
 
 from flows.errors import GATE_FAILED, Refusal
 from flows.gate.compare import compare
-from flows.gate.decide import GateResult, decide
 from flows.gate.evidence import EVIDENCE_TAG, VERDICT_TAG
+from flows.gate.report import read_report
+from flows.gate.run import GateResult, run_gate
 from flows.registry.tracking import MODEL
 from flows.release.unit import ArtifactsGone
 
@@ -18,7 +19,7 @@ from .conftest import TEST, Works
 
 
 def gate(works: Works, version: int | None = None) -> GateResult:
-    return decide(works.graph, works.platform, version)
+    return run_gate(works.graph, works.platform, version)
 
 
 def test_a_first_champion_then_a_challenger_each_gated_once(clean: Works) -> None:
@@ -26,7 +27,7 @@ def test_a_first_champion_then_a_challenger_each_gated_once(clean: Works) -> Non
     first = gate(clean)
     # Random weights are at chance, which the floor is just above: never shown to pass.
     assert (first.version, first.champion) == (1, None) and first.verdict in ("failed", "inconclusive")
-    assert [check["key"] for check in first.checks] == ["chance"]
+    assert [check.key for check in first.checks] == ["chance"]
     gated = clean.release(1)
     assert (gated.state, gated.evidence) == (first.verdict, first.evidence)
     assert first.evidence == hashlib.sha256(Path(first.report).read_bytes()).hexdigest()
@@ -53,7 +54,7 @@ def reigning(clean: Works) -> Works:
     settings = path.read_text()
     path.write_text(settings.replace("seed: 7", "seed: 8"))  # another question
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.gate.rules.floor", lambda *_: "passed")
+        patch.setattr("flows.gate.statistics.floor", lambda *_: "passed")
         assert gate(clean, 1).verdict == "passed"
     path.write_text(settings)
     clean.crown(1)
@@ -64,13 +65,15 @@ def reigning(clean: Works) -> Works:
 def test_the_challenger_is_held_against_the_champion_on_the_same_queries(reigning: Works) -> None:
     result = gate(reigning)  # the challenger by default
     assert (result.version, result.champion) == (2, 1)
-    keys = [check["key"] for check in result.checks]
+    keys = [check.key for check in result.checks]
     assert keys == ["superiority", "video", "text", "worst_slice", "slices", "coverage", "latency"] or keys == [
         "superiority", "video", "text", "worst_slice", "coverage", "latency",
     ]  # fmt: skip
-    report = json.loads(Path(result.report).read_text())
-    assert report["data"]["queries"] == TEST and report["data"]["clusters"] == TEST // 2
-    assert report["challenger"]["facts"]["digest"] == "content 2" and report["other"]["facts"]["digest"] == "content 1"
+    report = read_report(Path(result.report).read_bytes(), "the report")
+    assert (report.data.queries, report.data.clusters) == (TEST, TEST // 2)
+    assert report.other is not None
+    assert [side.facts["digest"] for side in (report.challenger, report.other)] == ["content 2", "content 1"]
+    assert json.loads(json.dumps(result.as_json()))["checks"][0]["key"] == "superiority"
     assert reigning.release(2).against == 1
     page = Path(result.page).read_text()
     assert "version 2" in page and "version 1" in page and "words of clip-" in page

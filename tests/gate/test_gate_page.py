@@ -1,7 +1,6 @@
 """The page: whole in itself, safe with any name, and playable."""
 
 import base64
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.gate.judge import judge
-from flows.gate.media import embedded
+from components.evaluation.metrics_file import FUSED
+from flows.gate.examples import embedded
 from flows.gate.page import render
-from flows.gate.sides import FUSED
+from flows.gate.report import GateReport, Kind
 
-from .gate_tables import asked, first, quick, side
-
-MADE = {"made": "2026-01-02T03:04:05+00:00", "key": "0" * 64}
+from .gate_tables import asked, first, gated, quick, side
 
 
 class Tags(HTMLParser):
@@ -39,12 +36,11 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def report(**more: object) -> dict:
+def report(**more: object) -> GateReport:
     queries = asked(100, labels={"mood": ("calm",) * 50 + ("<b>loud</b>",) * 50}, **more)
     at = np.arange(100)
     ours = dict.fromkeys(("video", "text", FUSED), (at >= 10) & (at < 90))
-    found = judge(queries, side("version 2", ours), side("version 1", first(100, 0.6)), "champion", quick())
-    return found | {"provenance": MADE}
+    return gated(queries, side("version 2", ours), side("version 1", first(100, 0.6)), "champion", quick())
 
 
 def parsed(page: str) -> Tags:
@@ -66,11 +62,10 @@ def test_it_holds_everything_and_asks_the_network_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", ["floors", "comparison"])
-def test_other_kinds_are_pages_too(kind: str) -> None:
+def test_other_kinds_are_pages_too(kind: Kind) -> None:
     queries = asked(100)
     for theirs in (side("CCA", first(100, 0.4)), None) if kind == "floors" else (side("run 12", first(100, 0.4)),):
-        found = judge(queries, side("version 1", first(100, 0.6)), theirs, kind, quick())  # type: ignore[arg-type]
-        parsed(render(found | {"provenance": MADE}, {}))
+        parsed(render(gated(queries, side("version 1", first(100, 0.6)), theirs, kind, quick()), {}))
 
 
 def test_names_cannot_become_markup() -> None:
@@ -91,18 +86,14 @@ def test_clips_are_embedded_up_to_the_budget_and_named_beyond_it(tmp_path: Path)
         (tmp_path / name).write_bytes(bytes(3000))
         rows[f"clip-{at:04d}"] = {"uri": name, "start_s": 0, "end_s": 1}
     found = report(rows=rows)
-    shown = found["examples"]["wins"] + found["examples"]["losses"]
-    playable = [row["clip_id"] for row in shown if row["uri"].endswith("mp4")]
-    media = embedded(found, tmp_path, 1.0)
+    examples = found.examples
+    shown = examples.wins + examples.losses
+    playable = [row.clip_id for row in shown if str(row.uri).endswith("mp4")]
+    media = embedded(examples, tmp_path, 1.0)
     assert sorted(media) == sorted(playable) and len(playable) >= 2
     assert base64.b64decode(media[playable[0]].partition(",")[2]) == bytes(3000)
-    assert len(embedded(found, tmp_path, 5000 / 2**20)) == 1, "4,000 bytes each in base64"
-    assert embedded(found, tmp_path, 0.0) == {}
+    assert len(embedded(examples, tmp_path, 5000 / 2**20)) == 1, "4,000 bytes each in base64"
+    assert embedded(examples, tmp_path, 0.0) == {}
     page = render(found, media)
     assert page.count("<video controls") == len(playable)
-    assert all(row["uri"] in page for row in shown if row["clip_id"] not in media)
-
-
-def test_the_json_is_plain() -> None:
-    found = report()
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert all(str(row.uri) in page for row in shown if row.clip_id not in media)

@@ -4,20 +4,22 @@ import numpy as np
 import pytest
 
 from components.evaluation.difference import paired_difference
-from flows.gate.resampling import Difference, Resampling
-from flows.gate.rules import (
+from flows.gate.report import Difference
+from flows.gate.statistics import (
+    OneCluster,
+    Resampling,
     at_most,
     detectable,
     floor,
     non_inferiority,
+    overall,
     queries_for,
     superiority,
-    verdict,
 )
 
 
 def found(value: float, low: float, high: float, error: float = 0.01) -> Difference:
-    return Difference(value, low, high, error, 100)
+    return Difference(value=value, low=low, high=high, error=error, queries=100)
 
 
 def test_the_difference_is_that_of_the_evaluation_draw_by_draw() -> None:
@@ -45,7 +47,7 @@ def test_clips_of_one_artist_count_as_one_piece_of_evidence() -> None:
 
 
 def test_one_artist_alone_has_no_interval() -> None:
-    with pytest.raises(ValueError, match="1 cluster among 5 queries"):
+    with pytest.raises(OneCluster, match="1 cluster among 5 queries"):
         Resampling(["a"] * 5, 500, 1)
 
 
@@ -86,9 +88,9 @@ def test_floors_and_limits() -> None:
 
 
 def test_a_failed_check_outweighs_an_open_one_and_an_open_one_the_passed() -> None:
-    assert verdict(["passed", "inconclusive", "failed"]) == "failed"
-    assert verdict(["passed", "inconclusive"]) == "inconclusive"
-    assert verdict(["passed", "passed"]) == "passed"
+    assert overall(["passed", "inconclusive", "failed"]) == "failed"
+    assert overall(["passed", "inconclusive"]) == "inconclusive"
+    assert overall(["passed", "passed"]) == "passed"
 
 
 def test_the_detectable_difference_is_found_with_the_power_it_names() -> None:

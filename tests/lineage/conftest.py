@@ -1,7 +1,6 @@
 """A workspace with results, and a registry that knows three versions of them: kept clips, fewer clips, none."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import pytest
 from components import tables
 from components.evaluation.metrics_file import write_metrics
 from flows.environment import prepare
+from flows.gate.report import FORMAT, Check, Data, Examples, GateReport, Provenance, SideReport, Words
+from flows.gate.settings import SHIPPED, read_settings
 from flows.ledger.database import transaction
 from flows.lineage.written import CLIPS, FOLDER, SCHEMA, write_lineage
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
@@ -27,10 +28,26 @@ from tests.evaluation.made_metrics import made_metrics
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "c0ffee" + "0" * 34
-REPORT = {
-    "words": {"headline": "Version 1 clears the floors", "found": "R@10 0.700.", "next": "Approve it."},
-    "checks": [{"asks": "beats chance", "found": "14 times", "limit": "3 times", "outcome": "passed"}],
-}
+SETTINGS = read_settings(SHIPPED.parent)
+REPORT = GateReport(
+    format=FORMAT,
+    kind="floors",
+    verdict="passed",
+    words=Words(headline="Version 1 clears the floors", found="R@10 0.700.", next="Approve it."),
+    challenger=SideReport(name="version 1", recall={}, median_rank={}, coverage={}, facts={}),
+    other=None,
+    checks=(
+        Check(key="chance", asks="beats | chance", found="14 times", limit="3 times", outcome="passed", figures={}),
+    ),
+    modes={},
+    slices=(),
+    detectable=None,
+    examples=Examples(wins=(), losses=()),
+    data=Data(test_digest="0" * 64, queries=200, clusters=100, pool=200, chance=0.05, text_source="annotation"),
+    settings=SETTINGS,
+    settings_digest=SETTINGS.digest(),
+    provenance=Provenance(made="2026-01-01T00:00:00+00:00", seed=7, resamples=1000),
+).model_dump_json(by_alias=True)
 
 
 @dataclass
@@ -93,7 +110,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
         shutil.copy(root / graph["evaluation"].argument("metrics"), kept / "evaluation/metrics.json")
         shutil.copy(root / "params.yaml", kept)
         (kept / "gate/one").mkdir(parents=True)
-        (kept / "gate/one/report.json").write_text(json.dumps(REPORT))
+        (kept / "gate/one/report.json").write_text(REPORT)
         first = made.put(kept, digest="1" * 64, manifest="a" * 32)
 
         rows = tables.read_rows(kept / FOLDER / CLIPS, SCHEMA)
@@ -152,6 +169,6 @@ def _release(made: Shelf, version: int) -> None:
                           approved_by=None, approved_at=None, created="2026-01-01T00:00:00+00:00", **names)  # fmt: skip
         add(connection, release, "tests")
         move(connection, version, "registered", "evaluated", "gate", "begun")
-        evidence = hashlib.sha256(json.dumps(REPORT).encode()).hexdigest()
+        evidence = hashlib.sha256(REPORT.encode()).hexdigest()
         move(connection, version, "evaluated", "passed", "gate", "better", evidence=evidence)
         move(connection, version, "passed", "approved", "Ada", "heard it")

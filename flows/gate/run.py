@@ -1,16 +1,17 @@
-"""One gate: evaluate challenger and champion now, on the same test set, judge, write it down."""
+"""One gate: evaluate challenger and champion now, on the same test set, come to a verdict, and write it down."""
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.errors import GATE_FAILED, Refusal
 from flows.gate import evidence
-from flows.gate.rules import Outcome
+from flows.gate.report import Check, GateReport, Outcome, Words
 from flows.gate.settings import GateSettings, read_settings
 from flows.ledger.database import reading, transaction
 from flows.release import releases
+from flows.release.evidence import PAGE, REPORT
 from flows.release.mirror import mirror
 from flows.release.releases import Release, StaleState
 from flows.release.unit import ArtifactsGone
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from flows.gate.evaluate import TestSet
-    from flows.gate.judge import Kind
-    from flows.gate.sides import Queries, Side
 
 ACTOR = "gate"
 
@@ -36,8 +35,8 @@ class GateResult:
         version: that was gated.
         champion: that it was held against; None: against the floors.
         verdict: passed, failed or inconclusive.
-        words: headline, found, next.
-        checks: each question with what was found, the limit and the outcome.
+        words: the same as a person would say it.
+        checks: what it rests on.
         evidence: sha256 of report.json.
         known: whether the same pair had been gated on the same data before.
         page: report.html, and report: report.json, in the workspace.
@@ -46,8 +45,8 @@ class GateResult:
     version: int
     champion: int | None
     verdict: Outcome
-    words: dict[str, str]
-    checks: list[dict[str, Any]]
+    words: Words
+    checks: tuple[Check, ...]
     evidence: str
     known: bool
     page: str
@@ -55,14 +54,15 @@ class GateResult:
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
+        checks = [check.model_dump() for check in self.checks]
+        return vars(self) | {"words": self.words.model_dump(), "checks": checks}
 
 
-def decide(graph: Graph, platform: Platform, version: int | None) -> GateResult:
+def run_gate(graph: Graph, platform: Platform, version: int | None) -> GateResult:
     """Gate a version; the caller holds the workspace's lock.
 
     Raises:
-        Refusal: see `gate`.
+        Refusal: it cannot be gated; the message says why, and nothing has changed.
     """
     settings = read_settings(platform.workspace.root)
     client = mirror(platform)
@@ -76,25 +76,27 @@ def decide(graph: Graph, platform: Platform, version: int | None) -> GateResult:
     report = evidence.recall(client, uri, release.version, release.run_id, key, folder)
     known = report is not None
     if report is None:
-        report = _examine(client, graph, platform.workspace, test, release, champion, settings)
-        report["provenance"] = {
-            "key": key,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seed": settings.seed,
-            "resamples": settings.resamples,
-        }
-        from flows.gate.media import embedded
+        report = _examine(client, graph, platform.workspace, test, release, champion, settings, key)
+        from flows.gate.examples import embedded
 
-        media = embedded(report, platform.workspace.root, settings.media_mib)
-        evidence.write(folder / evidence.JSON, folder / evidence.PAGE, report, media)
+        media = embedded(report.examples, platform.workspace.root, settings.media_mib)
+        evidence.write(folder / REPORT, folder / PAGE, report, media)
         evidence.log(client, uri, release.version, release.run_id, folder, report)
-    proof = evidence.sha256(folder / evidence.JSON)
-    _settle(platform, release, champion, report, proof)
+    assert report.verdict is not None  # noqa: S101
+    digest = evidence.sha256(folder / REPORT)
+    _record(platform, release, champion, report.verdict, report.words.headline, digest)
     mirror(platform)
     return GateResult(
-        release.version, champion.version if champion else None, report["verdict"], report["words"], report["checks"],
-        proof, known, str(folder / evidence.PAGE), str(folder / evidence.JSON),
-    )  # fmt: skip
+        version=release.version,
+        champion=champion.version if champion else None,
+        verdict=report.verdict,
+        words=report.words,
+        checks=report.checks,
+        evidence=digest,
+        known=known,
+        page=str(folder / PAGE),
+        report=str(folder / REPORT),
+    )
 
 
 def _pair(platform: Platform, version: int | None) -> tuple[Release, Release | None]:
@@ -132,64 +134,55 @@ def _examine(
     release: Release,
     champion: Release | None,
     settings: GateSettings,
-) -> dict[str, Any]:
-    """Evaluate and judge; nothing is written."""
+    key: str,
+) -> GateReport:
+    """Evaluate both and return the report; nothing is written."""
     from flows.gate.baseline import evaluate_cca
-    from flows.gate.evaluate import evaluate_version, time_versions
-    from flows.gate.versions import opened
+    from flows.gate.evaluate import evaluate_version, opened, time_versions
+    from flows.gate.statistics import OneCluster
+    from flows.gate.verdict import make_report
 
-    with ExitStack() as files:
-        ours = files.enter_context(opened(client, release))
-        if champion is None:
-            side = evaluate_version(ours, test)
-            cca = evaluate_cca(graph, workspace, test) if settings.floors.above_cca else None
-            return _judged(test.queries, side, cca, "floors", settings)
-        try:
-            theirs = files.enter_context(opened(client, champion))
-        except ArtifactsGone as error:
-            raise ArtifactsGone(
-                f"the champion cannot be evaluated: {error}; or make another one champion with `needledrop rollback`; "
-                "nothing was changed"
-            ) from None
-        sides = [evaluate_version(one, test) for one in (ours, theirs)]
-        spent = time_versions([ours, theirs], test, settings)
-        timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
-        return _judged(test.queries, timed[0], timed[1], "champion", settings)
-
-
-def _judged(
-    queries: "Queries", ours: "Side", theirs: "Side | None", kind: "Kind", settings: GateSettings
-) -> dict[str, Any]:
-    from flows.gate.judge import judge
-
+    made = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        return judge(queries, ours, theirs, kind, settings)
-    except ValueError as error:
+        with ExitStack() as files:
+            ours = files.enter_context(opened(client, release))
+            if champion is None:
+                side = evaluate_version(ours, test)
+                cca = evaluate_cca(graph, workspace, test) if settings.floors.above_cca else None
+                return make_report(test.queries, side, cca, "floors", settings, made, key)
+            try:
+                theirs = files.enter_context(opened(client, champion))
+            except ArtifactsGone as error:
+                raise ArtifactsGone(
+                    f"the champion cannot be evaluated: {error}; or make another one champion with "
+                    "`needledrop rollback`; nothing was changed"
+                ) from None
+            sides = [evaluate_version(one, test) for one in (ours, theirs)]
+            spent = time_versions([ours, theirs], test, settings)
+            timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
+            return make_report(test.queries, timed[0], timed[1], "champion", settings, made, key)
+    except OneCluster as error:
         raise Refusal(f"the test set cannot decide anything: {error}; add clips of other artists") from None
 
 
-def _settle(
-    platform: Platform,
-    release: Release,
-    champion: Release | None,
-    report: dict[str, Any],
-    proof: str,
+def _record(
+    platform: Platform, release: Release, champion: Release | None, verdict: Outcome, headline: str, digest: str
 ) -> None:
     """Write the verdict into the ledger, unless it is there.
 
     Raises:
         StaleState: the version or the champion is another than when the gate began.
     """
-    verdict, number = report["verdict"], release.version
+    number = release.version
     reigning = champion.version if champion else None
     with transaction(platform) as connection:
         now, at = releases.read(connection, number), releases.champion(connection)
         if (at.version if at else None) != reigning:
             held = f"version {at.version} became champion" if at else "the champion was taken back"
             raise StaleState(f"{held} while version {number} was gated; run `needledrop gate {number}` again")
-        if now.evidence == proof and now.against == reigning and now.state in (verdict, "approved"):
+        if now.evidence == digest and now.against == reigning and now.state in (verdict, "approved"):
             return
         # One transaction: no version is seen as evaluated and without a verdict.
         against = f"champion version {reigning}" if reigning else "the floors of a first champion"
         releases.move(connection, number, release.state, "evaluated", ACTOR, f"Gated against {against}.")
-        releases.move(connection, number, "evaluated", verdict, ACTOR, f"{report['words']['headline']}.", proof)
+        releases.move(connection, number, "evaluated", verdict, ACTOR, f"{headline}.", digest)

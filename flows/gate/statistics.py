@@ -1,0 +1,215 @@
+"""Paired differences of R@10 on the same queries, what follows from an interval, and the same in slices.
+
+Whole clusters of queries are resampled. The draws are those of `components.evaluation.bootstrap.cluster_weights`, so
+every figure equals what `paired_difference` gives. Here they are applied to sums per cluster, (R, K) @ (K, V), which
+costs a fraction and serves slices and worst-of-slices as well.
+
+What follows from an interval: shown, shown not to be, or not enough data to tell.
+
+question                    passed                              failed           inconclusive
+better by at least m        low > 0 and value >= m              high < m         else
+worse by at most m          low > -m                            high < -m        else
+at least a floor f          low >= f                            high < f         else
+
+verdict                     every check passed                  any check failed else
+
+Shapes: Q queries, K clusters, R resamples, V columns (systems, slices), S slices.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.evaluation.bootstrap import cluster_weights, interval
+from components.evaluation.metrics_file import FUSED
+from components.evaluation.relevance import Tags
+from components.evaluation.slices import GROUPS, length_class, most_probable
+from flows.gate.report import Difference, Outcome, Slice
+from flows.gate.settings import GateSettings
+from flows.gate.sides import Queries, Side
+
+Hits = NDArray[np.bool_]
+
+
+class OneCluster(ValueError):
+    """All queries are alike: resampling them as one says nothing."""
+
+
+class Resampling:
+    """Draws of whole clusters, shared by every comparison on these queries."""
+
+    def __init__(self, clusters: Sequence[str], resamples: int, seed: int) -> None:
+        """Draw once.
+
+        Raises:
+            OneCluster: an interval needs two at least.
+        """
+        names, self._member = np.unique(np.asarray(clusters), return_inverse=True)
+        if len(names) < 2:
+            raise OneCluster(f"{len(names)} cluster among {len(clusters)} queries: an interval needs two at least")
+        self.clusters = len(names)
+        self._drawn = cluster_weights(names.tolist(), resamples, seed)  # (R, K)
+
+    def shares(self, hits: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the share of hits among counted queries in each resample (R, V); NaN where none was drawn.
+
+        Args:
+            hits: (Q, V).
+            counted: (Q, V), which queries count for which column.
+        """
+        # Sums stay below 2^24, where float32 counts exactly.
+        part, whole = self._drawn @ self._totals(hits & counted), self._drawn @ self._totals(counted)
+        with np.errstate(invalid="ignore"):
+            share: NDArray[np.float64] = part.astype(np.float64) / whole
+        return share
+
+    def _totals(self, values: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return the sums (K, V) per cluster of values (Q, V)."""
+        totals = np.zeros((self.clusters, values.shape[1]), np.float32)
+        np.add.at(totals, self._member, values)
+        return totals
+
+    def share(self, hits: Hits, confidence: float) -> Difference:
+        """Return one system's share of hits (Q,)."""
+        sampled = self.shares(hits[:, None], np.ones((len(hits), 1), np.bool_))[:, 0]
+        return estimate(float(hits.mean()), sampled, confidence, len(hits))
+
+    def difference(self, ours: Hits, theirs: Hits, confidence: float) -> Difference:
+        """Return the share of hits of ours less that of theirs (Q,)."""
+        sampled = self.shares(np.stack([ours, theirs], axis=1), np.ones((len(ours), 2), np.bool_))
+        return estimate(float(ours.mean() - theirs.mean()), sampled[:, 0] - sampled[:, 1], confidence, len(ours))
+
+
+def estimate(value: float, sampled: NDArray[np.float64], confidence: float, queries: int) -> Difference:
+    """Return a value with the percentiles and the spread of its resamples (R,); those with no queries are left out."""
+    known = sampled[np.isfinite(sampled)]
+    ends = interval(value, known, confidence)
+    return Difference(value=value, low=ends.low, high=ends.high, error=float(known.std()), queries=queries)
+
+
+def superiority(difference: Difference, minimum: float) -> Outcome:
+    """Tell whether a difference is above 0 and as large as ``minimum``."""
+    if difference.low > 0 and difference.value >= minimum:
+        return "passed"
+    return "failed" if difference.high < minimum else "inconclusive"
+
+
+def non_inferiority(difference: Difference, margin: float) -> Outcome:
+    """Tell whether a difference is above ``-margin``."""
+    if difference.low > -margin:
+        return "passed"
+    return "failed" if difference.high < -margin else "inconclusive"
+
+
+def floor(share: Difference, least: float) -> Outcome:
+    """Tell whether a share is at least ``least``."""
+    if share.low >= least:
+        return "passed"
+    return "failed" if share.high < least else "inconclusive"
+
+
+def at_most(figure: float, limit: float) -> Outcome:
+    """Tell whether a figure that has no interval is at most ``limit``."""
+    return "passed" if figure <= limit else "failed"
+
+
+def overall(outcomes: Iterable[Outcome]) -> Outcome:
+    """Put the checks together."""
+    seen = set(outcomes)
+    if "failed" in seen:
+        return "failed"
+    return "inconclusive" if "inconclusive" in seen else "passed"
+
+
+def detectable(error: float, confidence: float, power: float, minimum: float) -> float:
+    """Return the smallest true difference that `superiority` finds with probability ``power``.
+
+    The interval's low end must come to lie above 0, which takes (z of the confidence + z of the power)
+    standard errors, and the value at ``minimum`` or above, which takes z of the power above it.
+
+    >>> round(detectable(0.01, 0.95, 0.8, 0.01), 4)  # (1.960 + 0.842) x 0.01
+    0.028
+    """
+    normal = NormalDist()
+    reach = normal.inv_cdf(power)
+    return max((normal.inv_cdf(0.5 + confidence / 2) + reach) * error, minimum + reach * error)
+
+
+def queries_for(effect: float, difference: Difference, confidence: float, power: float) -> int:
+    """Return how many such queries it takes to find a true difference of ``effect`` with probability ``power``."""
+    normal = NormalDist()
+    per_query = difference.error * math.sqrt(difference.queries)  # an error falls with the root of the queries
+    wanted = (normal.inv_cdf(0.5 + confidence / 2) + normal.inv_cdf(power)) * per_query / effect
+    return max(2, round(wanted * wanted))
+
+
+def labels_of(
+    rows: list[dict[str, Any]], tags: Tags, length_edges_s: tuple[float, ...]
+) -> dict[str, tuple[str | None, ...]]:
+    """Return the slice names of clips by what they are cut by, as the evaluation cuts them."""
+    labels: dict[str, tuple[str | None, ...]] = {}
+    for by, group in GROUPS.items():
+        if tags:
+            labels[by] = tuple(most_probable(tags.get(row["clip_id"], ()), group) for row in rows)
+    labels["length"] = tuple(length_class(row["end_s"] - row["start_s"], length_edges_s) for row in rows)
+    return labels
+
+
+def slice_masks(queries: Queries) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """Return (Q,) by (what it is cut by, name); one slice of everything is no slice."""
+    cut = {}
+    for by, names in queries.labels.items():
+        known = sorted({name for name in names if name is not None})
+        if len(known) > 1:
+            for name in known:
+                cut[by, name] = np.array([own == name for own in names])
+    return cut
+
+
+def slice_differences(
+    queries: Queries, ours: Side, theirs: Side, resampling: Resampling, settings: GateSettings
+) -> tuple[list[Slice], Difference | None]:
+    """Return every slice, and the difference between the worst-served slices; None where none is judged.
+
+    The latter is R@10 of ours in the slice it serves worst less that of theirs in the slice it serves worst. In
+    each resample both take their own minimum, so what a minimum of noisy figures loses is lost on both sides.
+    """
+    cut = slice_masks(queries)
+    if not cut:
+        return [], None
+    keys, counted = list(cut), np.stack(list(cut.values()), axis=1)  # (Q, S)
+    sizes, spread = counted.sum(axis=0), [len(set(np.asarray(queries.clusters)[mask])) for mask in cut.values()]
+    judged = np.array([size >= settings.least_slice and many > 1 for size, many in zip(sizes, spread, strict=True)])
+    at_once = 1 - (1 - settings.confidence) / max(1, int(judged.sum()))
+    hits = [np.broadcast_to(side.hits(FUSED)[:, None], counted.shape) for side in (ours, theirs)]
+    own, other = ((hit & counted).sum(axis=0) / sizes for hit in hits)  # (S,)
+    drawn_own, drawn_other = (resampling.shares(hit, counted) for hit in hits)  # (R, S)
+    apart = drawn_own - drawn_other
+    slices = []
+    for at, (by, name) in enumerate(keys):
+
+        def between(confidence: float, at: int = at) -> Difference:
+            return estimate(float(own[at] - other[at]), apart[:, at], confidence, int(sizes[at]))
+
+        slices.append(
+            Slice(
+                by=by,
+                name=name,
+                queries=int(sizes[at]),
+                clusters=spread[at],
+                judged=bool(judged[at]),
+                ours=float(own[at]),
+                theirs=float(other[at]),
+                difference=between(settings.confidence) if spread[at] > 1 else None,
+                adjusted=between(at_once) if judged[at] else None,
+            )
+        )
+    if not judged.any():
+        return slices, None
+    worst = np.nanmin(drawn_own[:, judged], axis=1) - np.nanmin(drawn_other[:, judged], axis=1)
+    value = float(own[judged].min() - other[judged].min())
+    return slices, estimate(value, worst, settings.confidence, int(counted[:, judged].any(axis=1).sum()))
