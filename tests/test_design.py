@@ -236,7 +236,10 @@ def test_every_data_file_is_named_by_the_module_that_reads_it_or_is_an_argument(
             for node in ast.walk(ast.parse(beside.read_text()))
             if isinstance(node, ast.Constant)
         }
-        words |= {f for page in path.parent.glob("*.html") for f in re.findall(r'"([\w.]+)"', page.read_text())}
+        # What a template extends or includes is read with it.
+        words |= {
+            f for page in (ROOT / "components").rglob("*.html") for f in re.findall(r'"([\w.]+)"', page.read_text())
+        }
         assert name in told or path.name in words or name.startswith(f"{weights}/"), f"{name}: no digest covers it"
 
 
