@@ -9,8 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components import tables
-from components.indexing.backend import load_faiss
-from components.indexing.index import build_index
+from components.indexing.index import build_index, load_faiss
 from components.indexing.params import IndexingSection
 from components.stage import write_json
 

@@ -1,12 +1,20 @@
 """The FAISS index over the catalogue's embeddings."""
 
+import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.indexing.backend import load_faiss
 from components.indexing.params import IndexingSection
+
+
+def load_faiss() -> Any:
+    """Return the faiss module, imported when it is needed and without its remarks about which build it found."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
+    import faiss
+
+    return faiss
 
 
 def build_index(embeddings: NDArray[np.float32], section: IndexingSection) -> Any:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components import tables
-from components.indexing.backend import load_faiss
 from components.indexing.catalogue import CATALOGUE, EMBEDDINGS, INDEX, META, TABLE
+from components.indexing.index import load_faiss
 
 
 class Catalogue:
