@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # seconds to load, and no process but those that compute need
 
 _SAMPLES = 3 << 16  # of windowed frames at a time: with their spectra about what a processor's own cache holds
 _BANDS = 16  # of mel at a time: as many float32 numbers as the widest registers hold
+_AVX_512 = {"SkylakeX", "Cooperlake", "SapphireRapids"}  # kernels of OpenBLAS
 FLOOR_DB = -100.0  # 10 log10 of the smallest power told apart from silence
 
 
@@ -79,9 +80,9 @@ def _parts(
 
     x = torch.from_numpy(np.ascontiguousarray(samples))
     hann = _hann(window, x.dtype)
-    both = np.ones(2, samples.dtype)
     total, size = len(samples) // hop + 1, max(1, _SAMPLES // window)
     windowed = x.new_empty(size, window)
+    spare = windowed.numpy().reshape(-1)  # once they are transformed
     passing = np.empty((size, window // 2 + 1), samples.dtype)
     for first in range(0, total, size):
         frames = slice(first, min(first + size, total))
@@ -95,13 +96,31 @@ def _parts(
         torch.mul(heard.unfold(0, window, hop), hann, out=inside)
         # Without out=, which makes the same tensor and then copies it.
         parts = torch.fft.rfft(inside).numpy().view(samples.dtype)  # (count, 2 (window // 2 + 1)): real, imaginary, ...
-        np.square(parts, out=parts)
-        # Pairs are summed by a product, several frames to a call: adding every second number takes twice as long.
-        calls = count // math.gcd(count, 8)
         part = passing[:count] if power is None else power[frames]
-        np.matmul(parts.reshape(calls, -1, 2), both, out=part.reshape(calls, -1))
+        _squared_size(parts, part, spare[: part.size].reshape(part.shape))
         del parts  # for the next ones to lie where these did
         yield frames, part
+
+
+def _squared_size(parts: NDArray[np.floating], power: NDArray[np.floating], spare: NDArray[np.floating]) -> None:
+    """Put re^2 + im^2 of ``parts`` (count, 2 F) into ``power`` (count, F); the others are written over.
+
+    Both ways give the same bits; which is quicker depends on the kernels of numpy's linear algebra.
+    """
+    if _thin_products():  # several frames to a call
+        np.square(parts, out=parts)
+        calls = len(parts) // math.gcd(len(parts), 8)
+        np.matmul(parts.reshape(calls, -1, 2), np.ones(2, parts.dtype), out=power.reshape(calls, -1))
+    else:  # numpy has vector instructions for squares of every second number, and none for their sum
+        np.square(parts[:, 0::2], out=power)
+        np.square(parts[:, 1::2], out=spare)
+        np.add(power, spare, out=power)
+
+
+@lru_cache(maxsize=1)
+def _thin_products() -> bool:
+    """Return whether products with two columns are quick: OpenBLAS has a kernel for them on AVX-512 alone."""
+    return any(library.get("architecture") in _AVX_512 for library in _blas().info())
 
 
 @lru_cache(maxsize=8)
