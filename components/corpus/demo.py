@@ -41,7 +41,7 @@ def render_corpus(params: DemoCorpus, source: Path, media: Path, seed: Path) -> 
     world = read_world(source)
     clips = [draw_clip(world, params.seed, index) for index in range(1, params.clips + 1)]
     ids = {clip.index: f"demo-{clip.index:05d}" for clip in clips}
-    code = code_digest(render_video)
+    code = code_digest("components.corpus.render:render_video")
     keys = {f"{ids[clip.index]}.mp4": (clip.index, _content_key(world, params, clip, code, "mp4")) for clip in clips}
     _render_missing(world, params, keys, media, render_video, "clips")
     return Collected(
@@ -71,7 +71,7 @@ def render_seed_library(world: World, params: SeedLibrary, folder: Path) -> byte
     """Render what is missing of the seed library; returns seed_tags.csv, one row per (track, tag)."""
     clips = [draw_clip(world, params.seed, SEED_LIBRARY + number) for number in range(1, params.seed_clips + 1)]
     names = {clip.index: f"seed-{clip.index - SEED_LIBRARY:04d}.m4a" for clip in clips}
-    code = code_digest(render_audio)
+    code = code_digest("components.corpus.render:render_audio")
     keys = {names[clip.index]: (clip.index, _content_key(world, params, clip, code, "m4a")) for clip in clips}
     _render_missing(world, params, keys, folder, render_audio, "seed library")
     rows = []

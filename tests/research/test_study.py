@@ -1,6 +1,7 @@
 """The study: what it plans, how it adds up, what it says."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -237,11 +238,13 @@ def test_a_wrong_study_file_is_one_clear_line(tmp_path: Path, change: dict[str, 
 
 
 def test_the_result_on_music_videos_is_named_by_the_code_that_makes_it(tmp_path: Path) -> None:
-    (tmp_path / "research").mkdir()
-    code = tmp_path / "research/music_video_cca.py"
+    for name in ("components", "research"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "features").mkdir()
-    names = []
-    for text in ("a = 1", "a = 2", "a = 1"):
-        code.write_text(text)
+    names = [name_of_music_videos(tmp_path, tmp_path / "features")]
+    code = tmp_path / "research/music_video_cca.py"
+    text = code.read_text()
+    for changed in (f"# A comment.\n{text}", text.replace("segments, None", "segments, 2"), text):
+        code.write_text(changed)
         names.append(name_of_music_videos(tmp_path, tmp_path / "features"))
-    assert names[0] == names[2] != names[1]
+    assert names[0] == names[1] == names[3] != names[2]
