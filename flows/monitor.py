@@ -10,11 +10,11 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
-from flows.drift import budget, watch
+from flows.drift import budget
+from flows.drift.compare import Outcome, as_json, compare, needed
 from flows.drift.logged import CHAMPION_TAG, OUTCOME_TAG, TRIGGER_TAG, fetch_model, fetch_reference, log_run
 from flows.drift.page import PAGE, Told, write_report
 from flows.drift.settings import DriftSettings, read_settings
-from flows.drift.watch import Outcome
 from flows.ledger import notices as notify
 from flows.ledger.database import reading, transaction
 from flows.registry.tracking import MODEL, answering, connect
@@ -93,7 +93,7 @@ def monitor(root: Path, retraining: bool = True, dry_run: bool = False, to_stder
                 if is_outside(workspace) and (observed := observe_task(workspace)):
                     terminal.say(observed)
                 graph = load_graph(root)
-                run_stages(watch.needed(graph), workspace, run, processes, terminal, results)
+                run_stages(needed(graph), workspace, run, processes, terminal, results)
             except BaseException:
                 processes.stop()
                 raise
@@ -119,8 +119,8 @@ def look(
     client = connect(platform)
     with tempfile.TemporaryDirectory() as scratch, answering(uri):
         reference = fetch_reference(release.version, release.run_id, Path(scratch))
-        finding = watch.compare(graph, platform.workspace, reference, settings, fetch_model(release, Path(scratch)))
-    result = MonitorResult(finding.outcome, finding.words, finding.key, release.version, facts=watch.as_json(finding))
+        finding = compare(graph, platform.workspace, reference, settings, fetch_model(release, Path(scratch)))
+    result = MonitorResult(finding.outcome, finding.words, finding.key, release.version, facts=as_json(finding))
     if finding.outcome == "drift":
         with transaction(platform) as connection:
             now, limits = datetime.now(UTC), settings.retrains
@@ -155,7 +155,7 @@ def start(platform: Platform, result: MonitorResult) -> None:
         if result.flow_run is None:
             budget.release_claim(connection, result.key)
         else:
-            budget.settle(connection, result.key, result.flow_run)
+            budget.confirm(connection, result.key, result.flow_run)
 
 
 def tell(platform: Platform, result: MonitorResult) -> None:

@@ -153,9 +153,9 @@ def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult 
         return None
     terminal.say(f"gate: {result.verdict}. {result.words.headline}. {result.words.found}")
     terminal.say(f"      {result.page}")
-    from flows.lineage.card import publish_card
+    from flows.lineage.card import log_card
 
-    publish_card(Platform.at(workspace), version)
+    log_card(Platform.at(workspace), version)
     return result
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from components.pages import page, svg
 from components.pages.page import render, short
 
-STYLE = (page.SHARED / "style.css").read_text()
+STYLE = page.SHARED["style.css"].read_text()
 
 
 @pytest.fixture

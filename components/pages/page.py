@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-SHARED: Final = Path(__file__).parent
-"""Where base.html, parts.html and style.css are."""
+SHARED: Final = {name: Path(__file__).with_name(name) for name in ("base.html", "parts.html", "style.css")}
+"""What every template may extend, import or include."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -13,16 +13,17 @@ def render(template: Path, **values: Any) -> str:
     """Return a page; equal values give equal text.
 
     Args:
-        template: extends base.html; may also include what lies beside it.
+        template: extends base.html.
         values: what it shows. Text is escaped; only `markupsafe.Markup` is taken for HTML.
 
     Raises:
         jinja2.UndefinedError: the template names a value that was not given.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import DictLoader, Environment, StrictUndefined
 
+    files = {**SHARED, template.name: template}
     environment = Environment(
-        loader=FileSystemLoader([template.parent, SHARED]),
+        loader=DictLoader({name: path.read_text(encoding="utf-8") for name, path in files.items()}),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -75,7 +75,7 @@ def claim(
     return Claim(True, "new media, and the budget allows it")
 
 
-def settle(connection: Connection, key: str, run: str) -> None:
+def confirm(connection: Connection, key: str, run: str) -> None:
     """Note the run that was started for a claim: it is spent."""
     connection.execute(update(TRIGGERS).where(TRIGGERS.c.key == key).values(run=run))
 

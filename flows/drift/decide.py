@@ -2,7 +2,7 @@
 
 Each family of measurements gives one p-value: a modality from three tests of which two must agree,
 plain numbers and tags from one test each. Holm's correction over the families gives the decision, at a
-level that was tried on windows without drift.
+level that was tried on windows of the reference itself: they have no drift, so every alarm is a false one (A/A).
 """
 
 import hashlib
@@ -12,18 +12,20 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from flows.drift.basis import Basis, fit_basis
-from flows.drift.permute import Labels, shuffled_labels
 from flows.drift.sample import Sample
 from flows.drift.settings import DriftSettings
 from flows.drift.two_sample import (
+    Labels,
     Result,
     domain_classifier,
     frequencies,
     holm,
     kolmogorov_smirnov,
     mean_discrepancy,
+    shuffled_labels,
 )
 
 KS, MMD, CLASSIFIER, SHARES = "distributions", "kernel", "classifier", "shares"
@@ -66,7 +68,7 @@ class Decision:
         drifted: at least one family did.
         level: what adjusted p-values must not exceed.
         families: all that were compared, in a fixed order.
-        clips: of the reference and of the window that the tests looked at.
+        clips: of the reference and of the window that went into the tests.
     """
 
     drifted: bool
@@ -92,6 +94,23 @@ class Prepared:
 
     compared: Sample
     bases: dict[str, Basis] = field(default_factory=dict)
+
+
+class Tried(BaseModel):
+    """What A/A windows of one size said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clips: int
+    """In a window."""
+    windows: int
+    """How many were drawn."""
+    alarms: int
+    """At the level below."""
+    uncorrected: int
+    """At the level of the settings."""
+    level: float
+    """Largest level, up to the settings', at which no more of them raise an alarm than may."""
 
 
 def prepare(reference: Sample, components: int) -> Prepared:
@@ -120,13 +139,54 @@ def decide(
     seed = settings.seed if seed is None else seed
     reference = prepared.compared.thinned(settings.most_clips, seed)
     window = window.thinned(settings.most_clips, seed)
-    found = list(_families(reference, window, prepared.bases, settings, seed))
-    adjusted = holm(np.array([family.p for family in found]))
+    measured = list(_families(reference, window, prepared.bases, settings, seed))
+    adjusted = holm(np.array([family.p for family in measured]))
     families = tuple(
         Family(f.name, f.tests, f.columns, f.p, float(p), bool(p <= level))
-        for f, p in zip(found, adjusted, strict=True)
+        for f, p in zip(measured, adjusted, strict=True)
     )
     return Decision(any(f.drifted for f in families), level, families, (len(reference), len(window)))
+
+
+def calibrate(prepared: Prepared, settings: DriftSettings) -> tuple[Tried, ...]:
+    """Return one row per window size that the reference can fill twice, by size."""
+    plan = settings.calibration
+    smaller = settings.model_copy(update={"permutations": plan.permutations, "most_clips": plan.most_clips})
+    sizes = sorted(size for size in set(plan.sizes) if 2 * size <= len(prepared.compared))
+    return tuple(_try(prepared, smaller, size, plan.windows) for size in sizes if plan.windows)
+
+
+def level_for(tried: tuple[Tried, ...], clips: int, settings: DriftSettings) -> float:
+    """Return the level for a window of `clips`: the stricter one of the sizes around it."""
+    if not tried:
+        return settings.false_alarms
+    smaller = [row for row in tried if row.clips <= clips][-1:]
+    larger = [row for row in tried if row.clips >= clips][:1]
+    return min(row.level for row in smaller + larger)
+
+
+def _try(prepared: Prepared, settings: DriftSettings, size: int, windows: int) -> Tried:
+    clips = prepared.compared
+    draw = np.random.default_rng([settings.seed, size])
+    names, group, counts = np.unique(clips.groups, return_inverse=True, return_counts=True)
+    scores = []
+    for number in range(windows):
+        order = draw.permutation(len(names))  # whole groups, as artists of new clips are mostly new
+        taken = order[: int(np.searchsorted(counts[order].cumsum(), size)) + 1]
+        inside = np.isin(group, taken)
+        rest = Prepared(clips.take(np.flatnonzero(~inside)), prepared.bases)
+        window = clips.take(np.flatnonzero(inside))
+        scores.append(decide(rest, window, settings, seed=settings.seed + number).score)
+    allowed = int(settings.false_alarms * windows)
+    beyond = sorted(scores)[allowed] if allowed < windows else 1.0
+    level = min(settings.false_alarms, float(np.nextafter(beyond, 0)))
+    return Tried(
+        clips=size,
+        windows=windows,
+        alarms=sum(score <= level for score in scores),
+        uncorrected=sum(score <= settings.false_alarms for score in scores),
+        level=level,
+    )
 
 
 def _families(

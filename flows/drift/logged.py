@@ -1,4 +1,4 @@
-"""The monitor and MLflow: the champion's reference and model come from it, each look is a run in it."""
+"""The monitor and MLflow: the champion's reference and model come from it, each comparison is a run in it."""
 
 import logging
 import tempfile
@@ -80,8 +80,8 @@ def fetch_model(release: Release, scratch: Path) -> Path | None:
         folder = mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{release.version}", dst_path=str(scratch))
     except (MlflowException, OSError):
         return None
-    found = Path(folder) / "artifacts" / "model"
-    return found if found.is_dir() else None
+    model = Path(folder) / "artifacts" / "model"
+    return model if model.is_dir() else None
 
 
 def log_run(
@@ -91,14 +91,14 @@ def log_run(
     tags: dict[str, str],
     facts: dict[str, Any],
 ) -> str:
-    """Log one look: one run for each manifest and champion, written again when it is looked at again.
+    """Log a comparison: one run for each manifest and champion, written again when they are compared again.
 
     Args:
         client: of the tracking store.
         workspace: where artifacts go when there is no server.
         folder: the pages.
-        tags: `TRIGGER_TAG` and `CHAMPION_TAG` name the look; more may be given.
-        facts: `watch.as_json` of it.
+        tags: `TRIGGER_TAG` and `CHAMPION_TAG` name the comparison; more may be given.
+        facts: `compare.as_json` of it.
 
     Returns:
         The run's id.
@@ -107,10 +107,10 @@ def log_run(
 
     experiment = experiment_id(client, workspace, EXPERIMENT)
     known = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (TRIGGER_TAG, CHAMPION_TAG))
-    found = client.search_runs([experiment], known, max_results=1)
+    earlier = client.search_runs([experiment], known, max_results=1)
     name = f"{facts['outcome']}: {facts['new_clips']} new clips"
     with mlflow.start_run(
-        run_id=found[0].info.run_id if found else None, experiment_id=experiment, run_name=name
+        run_id=earlier[0].info.run_id if earlier else None, experiment_id=experiment, run_name=name
     ) as run:
         mlflow.set_tags({**tags, "mlflow.runName": name})
         mlflow.log_metrics(metrics_of(facts))
@@ -119,9 +119,9 @@ def log_run(
 
 
 def metrics_of(facts: dict[str, Any]) -> dict[str, float]:
-    """Return the few figures by which looks are compared."""
-    found = {name: float(facts[name]) for name in ("new_clips", "gone_clips", "groups")}
-    found |= {f"adjusted_p/{family['name']}": family["adjusted"] for family in facts["families"]}
+    """Return the few figures by which comparisons are told apart."""
+    figures = {name: float(facts[name]) for name in ("new_clips", "gone_clips", "groups")}
+    figures |= {f"adjusted_p/{family['name']}": family["adjusted"] for family in facts["families"]}
     if facts["harm"]:
-        found["predicted_harm"] = facts["harm"]["change"]
-    return found
+        figures["predicted_harm"] = facts["harm"]["change"]
+    return figures

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from components.pages.page import render
 from components.stage import atomic_file, write_json
 from flows.drift import plots
+from flows.drift.compare import Finding, as_json
 from flows.drift.decide import ALIGNMENT, CLASSIFIER, KS, MMD, SCALARS, SHARES, TAGS, Decision, Family, Prepared
 from flows.drift.evidently import table_of, write_evidently
 from flows.drift.harm import CAVEAT, mix
 from flows.drift.sample import Sample
 from flows.drift.stored import Reference
-from flows.drift.watch import Finding, as_json
 
 PAGE, EVIDENTLY, FACTS = "index.html", "evidently.html", "monitor.json"
 _TEMPLATE: Final = Path(__file__).with_name("page.html")

@@ -45,7 +45,7 @@ class DriftSettings(Section):
     least_groups: int = Field(ge=4)
     """Artists among the new clips (videos where artists are unknown) below which there is too little to tell."""
     most_clips: int = Field(ge=50)
-    """Clips of each side that a test looks at, drawn by chance; bounds its time and memory."""
+    """Clips of each side that a test takes, drawn by chance; bounds its time and memory."""
     components: int = Field(ge=2, le=256)
     """Principal components of each modality's features."""
     permutations: int = Field(ge=199, le=100_000)

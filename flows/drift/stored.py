@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from components.modalities import MODALITIES
 from components.stage import atomic_folder
 from components.tables import write_table
-from flows.drift.calibrate import Tried, calibrate
 from flows.drift.corpus import Corpus, Grouping, grouping_of
-from flows.drift.decide import Prepared, prepare
+from flows.drift.decide import Prepared, Tried, calibrate, prepare
 from flows.drift.harm import Slice, slices_of
 from flows.drift.sample import Sample
 from flows.drift.settings import read_settings

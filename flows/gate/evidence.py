@@ -1,4 +1,4 @@
-"""The evidence of a gate: its files, beside the version's run in MLflow, and found again by a key.
+"""The evidence of a gate: its files, beside the version's run in MLflow, and recalled by a key.
 
 The key names what a verdict follows from (both models, test set, settings). Where a version carries the
 key already, its report is the evidence, and nothing is computed or written anew.

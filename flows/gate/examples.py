@@ -1,4 +1,4 @@
-"""Which queries changed most: the ones a reviewer should look at, and listen to in the page itself."""
+"""Which queries changed most: for a reviewer to read, and to hear in the page itself."""
 
 import base64
 from collections.abc import Iterator

@@ -140,7 +140,7 @@ class Example(Part):
 
 
 class Examples(Part):
-    """The queries that changed most."""
+    """The biggest changes of rank for video+text."""
 
     wins: tuple[Example, ...]
     """The challenger is better."""
@@ -216,7 +216,7 @@ class GateReport(Part):
     detectable: float | None
     """Smallest true gain for video+text that this data would show at the power of the settings, a share of queries."""
     examples: Examples
-    """Queries to look at, and to listen to."""
+    """Queries that changed most."""
     data: Data
     """The test clips."""
     settings: GateSettings

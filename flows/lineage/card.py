@@ -1,32 +1,23 @@
 """The model card, in the form of the Hugging Face hub: made from lineage, metrics and the gate's report."""
 
 import hashlib
+import html
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any, Final
 
 from components.evaluation.metrics_file import MODES, Metrics, Mode, RankMetrics
 from components.stage import atomic_file
-from flows.gate.report import GateReport
 from flows.lineage.facts import Facts, collect
 from flows.lineage.naming import registry
 from flows.registry.tracking import MODEL
 from flows.workspace.platform import Platform
 
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
 CARD_FILE, CARD_TAG = "README.md", "needledrop.card"
-
-_USE = """\
-Rank a music catalogue for a video, a sentence ("warm acoustic folk, hopeful, no vocals"), or both, so that people can
-choose among the first few. It is meant for editors' tools, with a person who listens and decides.
-
-Not meant for: telling who made a recording, judging people in a video, clearing rights, or choosing without a person."""
-
-_LIMITS = """\
-- Figures hold for this test set, pool size and kind of media. R@10 falls as a catalogue grows: compare it with chance.
-- Captions were written by a program from tags, so the model knows the taxonomy's words better than others.
-- A video or sentence unlike the training data still gets a full ranking; scores order tracks and are no probabilities."""
+_TEMPLATE: Final = Path(__file__).with_name("card.md")
 
 
 def card(platform: Platform, model: str) -> str:
@@ -44,7 +35,7 @@ def write_card(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def publish_card(platform: Platform, version: int) -> bool:
+def log_card(platform: Platform, version: int) -> bool:
     """Log a version's card into its run as `README.md`, unless the same card is there; tell whether it was.
 
     Call it after registration, after the gate, and after promotion or rollback.
@@ -66,47 +57,62 @@ def publish_card(platform: Platform, version: int) -> bool:
 
 def render(facts: Facts) -> str:
     """Return the card's text."""
-    lineage = facts.lineage
-    sections = {
-        "Intended use": _USE,
-        "Data": _data(facts),
-        "Licence of the data": _licences(facts),
-        "Training": _training(facts.params),
-        "Evaluation": _evaluation(facts.metrics),
-        "Limits": _LIMITS,
-        "Gate": _gate(facts.gate),
-        "Lineage": _lineage(lineage),
-        "How to load": _loading(lineage["version"]),
-    }
-    head = yaml.safe_dump(_front(facts), sort_keys=False, allow_unicode=True)
-    title = f"# {MODEL} version {lineage['version']}\n\nLanguage-guided music recommendation for video."
-    return "\n\n".join([f"---\n{head}---", title, *(f"## {name}\n\n{text}" for name, text in sections.items())]) + "\n"
+    from huggingface_hub import ModelCard
+
+    lineage, params = facts.lineage, facts.params
+    made = ModelCard.from_template(
+        _metadata(facts),
+        template_path=str(_TEMPLATE),
+        model=MODEL,
+        version=lineage["version"],
+        corpus={"kind": params["corpus"]["kind"], "manifest": lineage["data"]["manifest"]},
+        clips=_clips(facts),
+        encoder=params["encoder"],
+        training=params["training"],
+        kinds=", ".join(f"{name} `{section['kind']}`" for name, section in params.items() if "kind" in section),
+        pool=facts.metrics.pool,
+        modes=_modes(facts.metrics),
+        gate=facts.gate,
+        checks=[
+            [cell(text) for text in (check.asks, check.found, check.limit, check.outcome)]
+            for check in (facts.gate.checks if facts.gate else ())
+        ],
+        lineage=_lineage(lineage),
+    )
+    return f"{str(made).rstrip()}\n"
 
 
-def _front(facts: Facts) -> dict[str, Any]:
-    task = {"type": "video-to-music-retrieval", "name": "video to music retrieval"}
-    dataset = {
-        "type": facts.params["corpus"]["kind"],
-        "name": f"corpus of {facts.lineage['data']['clips'] or 'clips'}",
-        "split": "test",
-        "revision": facts.lineage["data"]["manifest"],
-    }
+def cell(text: str) -> str:
+    """Return text that stays within a cell of a Markdown table, and is no HTML."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
+def _metadata(facts: Facts) -> "ModelCardData":
+    from huggingface_hub import EvalResult, ModelCardData
+
     measured = [
-        {
-            "type": "recall",
-            "name": f"R@10, query {mode}, pool {facts.metrics.pool.size}",
-            "value": row.recall_at_10.value,
-        }
-        for mode, row in _modes(facts.metrics).items()
+        EvalResult(
+            task_type="video-to-music-retrieval",
+            task_name="video to music retrieval",
+            dataset_type=facts.params["corpus"]["kind"],
+            dataset_name=f"corpus of {facts.lineage['data']['clips'] or 'clips'}",
+            dataset_split="test",
+            dataset_revision=facts.lineage["data"]["manifest"],
+            metric_type="recall",
+            metric_name=f"R@10, query {mode}, pool {facts.metrics.pool.size}",
+            metric_value=reached.recall_at_10.value,
+        )
+        for mode, reached in _modes(facts.metrics).items()
     ]
-    return {
-        "license": "other",
-        "license_name": "not-stated",
-        "language": "en",
-        "tags": ["music", "video", "retrieval", "recommendation"],
-        "metrics": ["recall"],
-        "model-index": [{"name": MODEL, "results": [{"task": task, "dataset": dataset, "metrics": measured}]}],
-    }
+    return ModelCardData(
+        license="other",
+        license_name="not-stated",
+        language="en",
+        tags=["music", "video", "retrieval", "recommendation"],
+        metrics=["recall"],
+        model_name=MODEL,
+        eval_results=measured,
+    )
 
 
 def _modes(metrics: Metrics) -> dict[Mode, RankMetrics]:
@@ -114,101 +120,32 @@ def _modes(metrics: Metrics) -> dict[Mode, RankMetrics]:
     return {mode: reached[mode] for mode in MODES if mode in reached}
 
 
-def _data(facts: Facts) -> str:
-    kind = facts.params["corpus"]["kind"]
-    what = "The corpus is rendered by a program: no recording of a person is in it." if kind == "demo" else (
-        f"The corpus is the media of a {'bucket' if kind == 's3' else kind} of its user."
-    )  # fmt: skip
-    lines = [what, f"Manifest digest `{facts.lineage['data']['manifest']}`."]
+def _clips(facts: Facts) -> dict[str, Any] | None:
     if facts.rows is None:
-        return "\n".join([*lines, "This version's run does not keep its clips, so they are not counted here."])
+        return None
     splits = facts.count("split")
-    described = sum(row["described"] for row in facts.clips)
-    lines.append(
-        f"{len(facts.clips)} clips: {', '.join(f'{splits[name]} {name}' for name in ('train', 'val', 'test'))}; "
-        f"{described} with a human description. Splits share no video, track, artist or recording."
-    )
-    lines.append(f"{sum(row['indexed'] for row in facts.clips)} clips are in the version's catalogue.")
-    return "\n".join(lines)
+    return {
+        "count": len(facts.clips),
+        "splits": ", ".join(f"{splits[name]} {name}" for name in ("train", "val", "test")),
+        "described": sum(row["described"] for row in facts.clips),
+        "indexed": sum(row["indexed"] for row in facts.clips),
+        "licences": [(cell(name), count) for name, count in sorted(facts.count("licence").items())],
+    }
 
 
-def _licences(facts: Facts) -> str:
-    if facts.rows is None:
-        return "Not recorded with this version; see the manifest."
-    rows = [f"| {name} | {count} |" for name, count in sorted(facts.count("licence").items())]
-    note = "The licence of the model itself is for its publisher to state; the front matter leaves it open."
-    return "\n".join(["| licence of the media | clips |", "|---|---|", *rows, "", note])
-
-
-def _training(params: dict[str, Any]) -> str:
-    training, encoder = params["training"], params["encoder"]
-    kinds = ", ".join(f"{name} `{section['kind']}`" for name, section in params.items() if "kind" in section)
-    beside = (
-        ""
-        if encoder["linear"]["kind"] == "none"
-        else f", linear paths of kind `{encoder['linear']['kind']}` beside them"
-    )
-    return (
-        f"Frozen features, one Transformer per modality ({encoder['layers']} blocks of width "
-        f"{encoder['width']}){beside}, fusion `{encoder['fusion']['kind']}`, loss `{encoder['loss']['kind']}`. "
-        f"Up to {training['steps']} steps of {training['batch']} clips, learning "
-        f"rate {training['learning_rate']:g}, seed {training['seed']}. Share of samples trained without text "
-        f"{training['text_dropout']:g}, without video {training['video_dropout']:g}. Kinds: {kinds}."
-    )
-
-
-def _evaluation(metrics: Metrics) -> str:
-    pool = metrics.pool
-    lines = [
-        f"Video to music, track level, {pool.queries} queries in a pool of {pool.size}; chance R@10 "
-        f"{pool.chance.recall_at_10:.3f}. Intervals of {pool.confidence:.0%} by bootstrap over artists.",
-        "",
-        "| query | R@1 | R@10 | interval | times chance | median rank |",
-        "|---|---|---|---|---|---|",
-    ]
-    for mode, row in _modes(metrics).items():
-        hit, times = row.recall_at_10, row.recall_at_10.value / pool.chance.recall_at_10
-        lines.append(
-            f"| {mode} | {row.recall_at_1.value:.3f} | {hit.value:.3f} | {hit.low:.3f} to {hit.high:.3f} | "
-            f"{times:.1f} | {row.median_rank.value:g} |"
-        )
-    return "\n".join(lines)
-
-
-def _gate(report: GateReport | None) -> str:
-    if report is None:
-        return "Not gated yet: no verdict says that it may be promoted."
-    words = report.words
-    checks = [f"| {check.asks} | {check.found} | {check.limit} | {check.outcome} |" for check in report.checks]
-    said = " ".join(filter(None, [f"**{words.headline}.**", words.found, words.next]))
-    return "\n".join([said, "", "| check | found | limit | outcome |", "|---|---|---|---|", *checks])
-
-
-def _lineage(lineage: dict[str, Any]) -> str:
+def _lineage(lineage: dict[str, Any]) -> dict[str, str]:
     release = lineage["release"]
-    approved = (
-        f", approved by {release['approved_by']} at {release['approved_at']}"
-        if release and release["approved_by"]
-        else ""
-    )
-    rows = {
+    state = "not in the ledger"
+    if release:
+        state = release["state"]
+        if release["approved_by"]:
+            state += f", approved by {cell(release['approved_by'])} at {release['approved_at']}"
+    return {
         "content": lineage["digest"],
         "data (manifest)": lineage["data"]["manifest"],
         "params": lineage["params"],
         "code": lineage["code"],
         "commit": lineage["commit"] + (" (files differed from it)" if lineage["dirty"] == "true" else ""),
         "run": lineage["run"]["id"],
-        "state": f"{release['state']}{approved}" if release else "not in the ledger",
+        "state": state,
     }
-    return "\n".join(["| what | which |", "|---|---|", *(f"| {name} | `{value}` |" for name, value in rows.items())])
-
-
-def _loading(version: int) -> str:
-    return f"""\
-```
-import mlflow, pandas as pd
-model = mlflow.pyfunc.load_model("models:/{MODEL}/{version}")
-model.predict(pd.DataFrame([{{"video": "clip.mp4", "text": "warm acoustic folk, hopeful", "k": 10}}]))
-```
-
-Weights are safetensors; nothing is pickled. `needledrop reproduce {version}` evaluates it again and compares to the bit."""

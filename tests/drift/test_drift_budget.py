@@ -28,7 +28,7 @@ def ask(workspace: Workspace, key: str, hours: float, run: str | None = "flow-ru
     with transaction(Platform(workspace, Environment())) as connection:
         claimed = budget.claim(connection, key, 1, LIMITS, now)
         if claimed.start and run:
-            budget.settle(connection, key, run)
+            budget.confirm(connection, key, run)
     return claimed
 
 

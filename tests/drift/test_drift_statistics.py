@@ -6,8 +6,14 @@ import pytest
 from benchmarks.drift import World, settings
 from flows.drift.decide import Family, decide, prepare
 from flows.drift.harm import Slice, predict
-from flows.drift.permute import shuffled_labels
-from flows.drift.two_sample import Result, frequencies, holm, kolmogorov_smirnov, mean_discrepancy
+from flows.drift.two_sample import (
+    Result,
+    frequencies,
+    holm,
+    kolmogorov_smirnov,
+    mean_discrepancy,
+    shuffled_labels,
+)
 
 TRUE = np.array([[0], [0], [0], [0], [1], [1]], np.float32)  # four old clips, two new ones, no permutation
 

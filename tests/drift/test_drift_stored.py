@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.drift import World
-from flows.drift import evidently, watch
-from flows.drift.calibrate import Tried, level_for
+from flows.drift import evidently
+from flows.drift.compare import Finding, Outcome, compare, needed
+from flows.drift.decide import Tried, decide, level_for
 from flows.drift.evidently import table_of, write_corpus_report
 from flows.drift.logged import champion_reference
 from flows.drift.page import EVIDENTLY, PAGE, Told, write_report
@@ -77,11 +78,11 @@ def test_no_new_clips_are_too_few_and_another_extractor_is_refused(
 ) -> None:
     workspace, graph = finished
     settings, reference = read_settings(workspace.root), read_reference(stored)
-    same = watch.compare(graph, workspace, reference, settings)
+    same = compare(graph, workspace, reference, settings)
     assert (same.outcome, same.new, same.gone) == ("too few", 0, 0)
     assert "too few new clips" in same.words
     other = replace(reference, head=reference.head.model_copy(update={"extractors": {"music": "0" * 64}}))
-    refused = watch.compare(graph, workspace, other, settings)
+    refused = compare(graph, workspace, other, settings)
     assert refused.outcome == "refused"
     assert "another extractor" in refused.words
     assert "needledrop retrain" in refused.words
@@ -148,7 +149,7 @@ def test_a_champion_of_an_earlier_release_is_said_and_one_of_this_is_read(
 
 
 def test_the_part_of_the_graph_ends_before_captions_and_training(finished: tuple[Workspace, Graph]) -> None:
-    names = {stage.name for stage in watch.needed(finished[1]).stages}
+    names = {stage.name for stage in needed(finished[1]).stages}
     assert {"corpus", "ingest", "validate", "features@video", "features@music", "tagging"} <= names
     assert not names & {"captioning", "training", "evaluation", "indexing", "features@text"}
 
@@ -177,9 +178,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, float], str]:
         reference = Reference(head, world.clips(300, "old"), frozenset())
         window = world.clips(80, "<new>", mean=mean)
         settings = read_settings(ROOT).model_copy(update={"permutations": 199})
-        decision = watch.decide(reference.prepared(), window, settings)
-        outcome: watch.Outcome = "drift" if decision.drifted else "no drift"
-        finding = watch.Finding(outcome, "80 new <clips>", "d" * 32, 80, 0, 30, window, decision)
+        decision = decide(reference.prepared(), window, settings)
+        outcome: Outcome = "drift" if decision.drifted else "no drift"
+        finding = Finding(outcome, "80 new <clips>", "d" * 32, 80, 0, 30, window, decision)
         save(folder / "stored", reference)
         write_report(folder, read_reference(folder / "stored"), finding, Told(3, "today", 0.05, "retrain started"))
         return (folder / PAGE).read_text()

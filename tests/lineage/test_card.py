@@ -1,5 +1,6 @@
 """Lineage in one answer, and the model card that is made of it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import yaml
 
 from components.evaluation.metrics_file import write_metrics
 from flows.errors import Refusal
-from flows.lineage.card import card, publish_card, write_card
+from flows.lineage.card import card, cell, log_card, write_card
 from flows.lineage.chain import chain, show
 from tests.evaluation.made_metrics import made_metrics
 
@@ -43,9 +44,20 @@ def test_a_card_has_valid_metadata_and_every_section(shelf: Shelf, tmp_path: Pat
         "**Version 1 clears the floors.** R@10 0.700. Approve it.",
         "approved, approved by Ada at",
         f"`{COMMIT}`",
+        "| beats \\| chance | 14 times | 3 times | passed |",
         'mlflow.pyfunc.load_model("models:/needledrop/1")',
     ):
         assert words in text, words
+
+
+def test_no_value_is_left_blank(shelf: Shelf) -> None:
+    for version in ("1", "2"):
+        body = card(shelf.platform, version).split("---\n", 2)[2].partition("## How to load")[0]
+        assert not re.search(r"``|\| *\||\(\s|\s,|[^.\n]  |: *\.", body), body
+
+
+def test_names_in_tables_stay_in_their_cells() -> None:
+    assert cell("CC BY | <b>4.0</b>\n& more") == "CC BY \\| &lt;b&gt;4.0&lt;/b&gt; &amp; more"
 
 
 def test_a_card_without_kept_clips_or_gate_says_so(shelf: Shelf) -> None:
@@ -53,9 +65,9 @@ def test_a_card_without_kept_clips_or_gate_says_so(shelf: Shelf) -> None:
     assert "Not gated yet" in text and "not in the ledger" in text
 
 
-def test_a_card_is_published_once_with_the_run(shelf: Shelf, tmp_path: Path) -> None:
-    assert publish_card(shelf.platform, 1)
-    assert not publish_card(shelf.platform, 1)
+def test_a_card_is_logged_once_with_the_run(shelf: Shelf, tmp_path: Path) -> None:
+    assert log_card(shelf.platform, 1)
+    assert not log_card(shelf.platform, 1)
     client = shelf.client
     run_id = client.get_model_version("needledrop", "1").run_id
     there = Path(client.download_artifacts(run_id, "README.md", str(tmp_path)))

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from components.modalities import VIDEO
-from flows.drift.calibrate import level_for
 from flows.drift.corpus import Corpus, Row
-from flows.drift.decide import SCALARS, Decision, decide
+from flows.drift.decide import SCALARS, Decision, decide, level_for
 from flows.drift.harm import Harm, predict
 from flows.drift.sample import Sample
 from flows.drift.settings import DriftSettings
@@ -31,7 +30,7 @@ class Finding:
     Attributes:
         outcome: drift, no drift, too few, refused.
         words: the same as a person would say it.
-        key: digest of the manifest that was looked at.
+        key: digest of the manifest that holds them.
         new: clips that the reference's manifest does not hold. gone: clips of it that are no more.
         groups: artists (or videos) of the new clips.
         window: the new clips, where there were enough.
