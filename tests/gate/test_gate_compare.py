@@ -57,7 +57,7 @@ def log_run(works: Works, folder: Path, hits: int, damage: tuple[str, str] = (""
 def test_the_difference_is_that_of_the_logged_ranks(shelf: Works, tmp_path: Path) -> None:
     ours, theirs = log_run(shelf, tmp_path / "a", 30), log_run(shelf, tmp_path / "b", 10)
     made = compare(shelf.platform, ours, theirs, tmp_path / "page.html")
-    assert made.modes["video+text"]["value"] == pytest.approx(20 / TEST)
+    assert made.modes["video+text"].value == pytest.approx(20 / TEST)
     assert Path(made.page).is_file() and Path(made.report).is_file()
 
 

@@ -238,10 +238,11 @@ def test_a_wrong_study_file_is_one_clear_line(tmp_path: Path, change: dict[str, 
 
 def test_the_result_on_music_videos_is_named_by_the_code_that_makes_it(tmp_path: Path) -> None:
     (tmp_path / "research").mkdir()
+    (tmp_path / "research/music_videos.py").write_text("from research.music_video_cca import a")
     code = tmp_path / "research/music_video_cca.py"
     (tmp_path / "features").mkdir()
     names = []
-    for text in ("a = 1", "a = 2", "a = 1"):
+    for text in ("a = 1", "a = 2", "a = 1  # a remark"):
         code.write_text(text)
         names.append(name_of_music_videos(tmp_path, tmp_path / "features"))
     assert names[0] == names[2] != names[1]
