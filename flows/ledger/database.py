@@ -64,6 +64,7 @@ _SESSION: Final = {
     "tcp_user_timeout": 20_000,
 }
 
+_under_way: Final[set[socket.socket]] = set()  # what is asked of a server now
 _current: "WeakSet[Engine]" = WeakSet()  # whose tables are those of this release
 
 
@@ -290,10 +291,18 @@ def _cut_off(connection: Any, seconds: float) -> Iterator[None]:
         timer = threading.Timer(seconds, _shut, [ours])
         timer.daemon = True
         timer.start()
+        _under_way.add(ours)
         try:
             yield
         finally:
+            _under_way.discard(ours)
             timer.cancel()
+
+
+def give_up() -> None:
+    """Break off whatever this process asks a server: an answer would come too late, and waiting cannot be stopped."""
+    for ours in list(_under_way):
+        _shut(ours)
 
 
 def _shut(ours: socket.socket) -> None:

@@ -52,7 +52,17 @@ from sqlalchemy.exc import DBAPIError
 
 from flows.environment import retrying
 from flows.errors import BUSY, ERROR, Refusal
-from flows.ledger.database import FENCES, TABLES, TURN, reading, server_engine, set_session, transaction, within
+from flows.ledger.database import (
+    FENCES,
+    TABLES,
+    TURN,
+    give_up,
+    reading,
+    server_engine,
+    set_session,
+    transaction,
+    within,
+)
 from flows.ledger.errors import LedgerAway, LedgerError, told_apart
 from flows.workspace.platform import Platform
 
@@ -571,6 +581,9 @@ def _watch(held: Held) -> None:
             return
         if _clock() >= held.deadline:
             held.lost.set()
+    if held.ended.is_set():
+        return
+    give_up()
     if not held.main:
         return
     for share in (_AGAIN, _END - _AGAIN):

@@ -1,4 +1,4 @@
-"""A proxy before an S3 service that lets a share of the requests fail, in the ways a network and a busy service do."""
+"""Proxies that fail as networks and busy services do: one before an S3 service, one for any server that falls silent."""
 
 import http.client
 import random
@@ -136,3 +136,68 @@ class FaultProxy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class SilentProxy:
+    """Forwards every connection to a server, and can fall silent: all stays open, and nothing passes any more.
+
+    What is sent meanwhile is taken and lost for good, so a connection that was silenced stays of no use: the kernels
+    at both ends believe that all is well.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._silent: set[str] = set()
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=50)
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        found: int = self._listener.getsockname()[1]
+        return found
+
+    def fall_silent(self, *ways: str) -> None:
+        """Let nothing pass `to the server`, `to the client`, or, where none is named, either way."""
+        self._silent |= set(ways) or {"to the server", "to the client"}
+
+    def speak(self) -> None:
+        """Let new connections pass again."""
+        self._silent.clear()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        self._open.append(client)
+        if self._silent:  # taken, and never answered
+            return
+        server = socket.create_connection(self._target)
+        self._open.append(server)
+        for source, sink, way in ((client, server, "to the server"), (server, client, "to the client")):
+            threading.Thread(target=self._pass_on, args=(source, sink, way), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, way: str) -> None:
+        lost = False
+        try:
+            while data := source.recv(65536):
+                lost = lost or way in self._silent
+                if not lost:
+                    sink.sendall(data)
+            if not (lost or way in self._silent):  # a goodbye is a message too
+                sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for one in (self._listener, *self._open):
+            one.close()
