@@ -51,14 +51,14 @@ def test_a_second_command_is_told_who_works_and_since_when(tmp_path: Path) -> No
         assert who is not None and who["pid"] == first.pid
     finally:
         os.kill(first.pid, signal.SIGKILL)
-        first.wait()
+        first.communicate()
     with hold(workspace):  # a kill -9 leaves nothing to clean
         pass
 
 
 def test_waiting_ends_when_the_holder_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = other(tmp_path, 0.5)
-    with hold(Workspace(tmp_path), wait=True):
+    with hold(Workspace(tmp_path), wait=True), first:
         assert first.wait() == 0
     assert f"waiting: process {first.pid}" in capsys.readouterr().err
 
