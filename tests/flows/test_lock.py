@@ -83,15 +83,18 @@ def test_what_a_kill_left_in_dvcs_own_lock_is_cleared(tmp_path: Path) -> None:
     mend(Workspace(tmp_path))
     assert not path.exists()
 
-    dvc = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", "dvc", "repro"])
+    # It speaks first: for an instant after its start a process has no command line yet.
+    speaks = "import time; print(flush=True); time.sleep(300)"
+    dvc = subprocess.Popen([sys.executable, "-c", speaks, "dvc", "repro"], stdout=subprocess.PIPE)
     try:
+        assert dvc.stdout is not None and dvc.stdout.readline() == b"\n"
         held = {"read": {}, "write": {"/b": {"pid": dvc.pid, "cmd": "dvc repro"}}}
         path.write_text(json.dumps(held))
         mend(Workspace(tmp_path))
         assert json.loads(path.read_text()) == held, "somebody's dvc is at work"
     finally:
         dvc.kill()
-        dvc.wait()
+        dvc.communicate()
 
 
 def test_a_failure_frees_it(tmp_path: Path) -> None:
