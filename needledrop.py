@@ -4,6 +4,7 @@ The packages of this project have common names. Another package called `componen
 Python's path, or may have been installed over ours: then nothing that runs could be trusted.
 """
 
+import csv
 import hashlib
 import importlib.util
 import sys
@@ -57,16 +58,17 @@ def check_files() -> None:
         Foreign: one is not.
     """
     try:
-        ours = [file for file in distribution("needledrop").files or () if file.parts[0] in PACKAGES]
+        ours = distribution("needledrop")
     except PackageNotFoundError:  # run from its folder, without being installed
         return
-    for file in ours:
-        path, name = Path(str(file.locate())), file.parts[0]
-        if file.hash is None:  # what pip has made out of another, such as bytecode
+    # Its `files` would leave out what is gone, from Python 3.12 on.
+    for file, digest, _ in csv.reader((ours.read_text("RECORD") or "").splitlines()):
+        path, name = Path(str(ours.locate_file(file))), file.partition("/")[0]
+        if name not in PACKAGES or not digest:  # without a digest: what pip has made, such as bytecode
             continue
         if not path.exists():
             raise Foreign(f"{path} of Needledrop is gone: {_APART}")
-        if path.suffix == ".py" and _digest(path) != file.hash.value and (others := _others(name)):
+        if path.suffix == ".py" and _digest(path) != digest and (others := _others(name)):
             said = f"was overwritten by {', '.join(others)}, which has a package `{name}` too"
             raise Foreign(f"{path} of Needledrop {said}: {_APART}")
 
@@ -78,7 +80,7 @@ def _others(name: str) -> list[str]:
 
 def _digest(path: Path) -> str:
     """Return the digest of a file in the form that pip keeps."""
-    return urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
+    return "sha256=" + urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).rstrip(b"=").decode()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def read_tracks(folder: Path) -> list[Track]:
             raise ValueError(f"{folder / name}: no such file; give the folder of the MuVi-Sync features")
     try:
         # Ids have leading zeros, and an artist may be called like a number: every column is text.
-        names = (folder / "index.csv").open(encoding="utf-8").readline().strip().split(",")
+        with (folder / "index.csv").open(encoding="utf-8") as listed:
+            names = listed.readline().strip().split(",")
         as_text = pc.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
         rows = pc.read_csv(folder / "index.csv", convert_options=as_text).to_pylist()
         words = json.loads((folder / "columns.json").read_text(encoding="utf-8"))

@@ -51,14 +51,14 @@ def test_a_second_command_is_told_who_works_and_since_when(tmp_path: Path) -> No
         assert who is not None and who["pid"] == first.pid
     finally:
         os.kill(first.pid, signal.SIGKILL)
-        first.wait()
+        first.communicate()
     with hold(workspace):  # a kill -9 leaves nothing to clean
         pass
 
 
 def test_waiting_ends_when_the_holder_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = other(tmp_path, 0.5)
-    with hold(Workspace(tmp_path), wait=True):
+    with hold(Workspace(tmp_path), wait=True), first:
         assert first.wait() == 0
     assert f"waiting: process {first.pid}" in capsys.readouterr().err
 
@@ -83,15 +83,18 @@ def test_what_a_kill_left_in_dvcs_own_lock_is_cleared(tmp_path: Path) -> None:
     mend(Workspace(tmp_path))
     assert not path.exists()
 
-    dvc = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", "dvc", "repro"])
+    # It speaks first: for an instant after its start a process has no command line yet.
+    speaks = "import time; print(flush=True); time.sleep(300)"
+    dvc = subprocess.Popen([sys.executable, "-c", speaks, "dvc", "repro"], stdout=subprocess.PIPE)
     try:
+        assert dvc.stdout is not None and dvc.stdout.readline() == b"\n"
         held = {"read": {}, "write": {"/b": {"pid": dvc.pid, "cmd": "dvc repro"}}}
         path.write_text(json.dumps(held))
         mend(Workspace(tmp_path))
         assert json.loads(path.read_text()) == held, "somebody's dvc is at work"
     finally:
         dvc.kill()
-        dvc.wait()
+        dvc.communicate()
 
 
 def test_a_failure_frees_it(tmp_path: Path) -> None:

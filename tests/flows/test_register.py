@@ -303,7 +303,8 @@ def test_the_digest_covers_code_params_and_files(workspace: Workspace, graph: Gr
 
     first = digests(graph, workspace, code_of(workspace))
     assert digests(graph, workspace, code_of(workspace)) == first
-    (workspace.root / "components/modalities.py").open("a").write("\nCHANGED = True\n")
+    with (workspace.root / "components/modalities.py").open("a") as file:
+        file.write("\nCHANGED = True\n")
     assert digests(graph, workspace, code_of(workspace)).content != first.content
     assert digests(graph, workspace, code_of(workspace)).params == first.params
 

@@ -290,4 +290,4 @@ def test_a_process_that_waits_to_be_collected_is_dead() -> None:
     while holder.life() == "alive" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert holder.life() == "dead"
-    child.wait()
+    child.communicate()

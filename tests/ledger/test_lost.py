@@ -80,5 +80,5 @@ def test_the_second_worker_of_a_machine_is_not_alone(tmp_path: Path) -> None:
     assert first.stdout is not None and first.stdout.readline().strip() == "True"
     assert worker("").communicate()[0].strip() == "False"
     first.kill()
-    first.wait()
+    first.communicate()
     assert worker("").communicate()[0].strip() == "True"

@@ -21,7 +21,7 @@ def test_only_the_steps_for_debian_are_not_run_here() -> None:
 
 
 @pytest.mark.stack  # some minutes, only to install
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_installation_of_the_image_works(tmp_path: Path) -> None:
     """The steps as they stand in the file, in the folder that the file fills, with this Python."""
     app, work, bin = copy_as_the_image_does(tmp_path / "app"), tmp_path / "work", tmp_path / "venv" / "bin"
