@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from components.stage import atomic_file, write_json
 from flows.errors import Refusal
 from flows.gate.page import render
+from flows.ledger.lease import check
 from flows.registry.tracking import MODEL, answering
 from flows.release.evidence import FOLDER, REPORT
 
@@ -84,6 +85,7 @@ def recall(client: "MlflowClient", uri: str, number: int, run_id: str, key: str,
 def log(client: "MlflowClient", uri: str, number: int, run_id: str, folder: Path, report: dict[str, Any]) -> None:
     """Log the files to the version's run, then tag the version: the key comes last, so it never lies."""
     evidence = sha256(folder / JSON)
+    check()
     with answering(uri):
         for name in (PAGE, JSON):
             client.log_artifact(run_id, str(folder / name), folder_of(evidence))
