@@ -20,7 +20,7 @@ from flows.errors import Refusal
 from flows.gate.flow import gate
 from flows.gate.run import GateResult
 from flows.ledger.errors import LedgerError
-from flows.ledger.lease import LeaseLost
+from flows.ledger.lease import LeaseLost, check
 from flows.registration.register import Registration, can_register, has_verdict, register, remembered
 from flows.registry.tracking import Unreachable
 from flows.workspace.begin import begin
@@ -194,6 +194,7 @@ def run_stages(
         while running or (waiting and not failures):
             ready = [stage for stage in waiting if all(parent in done for parent in stage.parents)]
             for stage in [] if failures else ready[: workers - running]:
+                check()
                 waiting.remove(stage)
                 terminal.start(stage.name, stage.reasons)
                 named = stage_task.with_options(name=stage.name, task_run_name=stage.name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.drift.stored import FOLDER, Reference, read_reference
 from flows.errors import Refusal
+from flows.ledger.lease import check
 from flows.registry.hints import is_away
 from flows.registry.tracking import MODEL, Unreachable, experiment_id
 from flows.release.mirror import CHAMPION, RUN_TAG
@@ -109,6 +110,7 @@ def log_run(
     known = " and ".join(f"tags.`{name}` = '{tags[name]}'" for name in (TRIGGER_TAG, CHAMPION_TAG))
     earlier = client.search_runs([experiment], known, max_results=1)
     name = f"{facts['outcome']}: {facts['new_clips']} new clips"
+    check()
     with mlflow.start_run(
         run_id=earlier[0].info.run_id if earlier else None, experiment_id=experiment, run_name=name
     ) as run:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flows.errors import Refusal
+from flows.ledger.lease import check
 
 DEPLOYMENT = "needledrop-retrain/retrain"
 
@@ -21,6 +22,7 @@ def start_retrain(cause: str, reason: str, parameters: dict[str, Any] | None = N
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
+    check()
     with get_client(sync_client=True) as client:
         try:
             deployment = client.read_deployment_by_name(DEPLOYMENT)

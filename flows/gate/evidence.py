@@ -14,6 +14,7 @@ from components.stage import atomic_file, write_json
 from flows.errors import Refusal
 from flows.gate.page import render
 from flows.gate.report import GateReport, read_report
+from flows.ledger.lease import check
 from flows.registry.tracking import MODEL, answering
 from flows.release.evidence import FOLDER, PAGE, REPORT
 
@@ -85,6 +86,7 @@ def recall(client: "MlflowClient", uri: str, number: int, run_id: str, key: str,
 def log(client: "MlflowClient", uri: str, number: int, run_id: str, folder: Path, report: GateReport) -> None:
     """Log the files to the version's run, then tag the version: the key comes last, so it never lies."""
     evidence = sha256(folder / REPORT)
+    check()
     with answering(uri):
         for name in (PAGE, REPORT):
             client.log_artifact(run_id, str(folder / name), folder_of(evidence))

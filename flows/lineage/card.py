@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from components.evaluation.metrics_file import MODES, Metrics, Mode, RankMetrics
 from components.stage import atomic_file
+from flows.ledger.lease import check
 from flows.lineage.facts import Facts, collect
 from flows.lineage.naming import registry
 from flows.registry.tracking import MODEL
@@ -50,6 +51,7 @@ def log_card(platform: Platform, version: int) -> bool:
         if client.get_model_version(MODEL, str(version)).tags.get(CARD_TAG) == digest:
             return False
         write_card(Path(scratch) / CARD_FILE, text)
+        check()
         client.log_artifact(facts.lineage["run"]["id"], str(Path(scratch) / CARD_FILE))
         client.set_model_version_tag(MODEL, str(version), CARD_TAG, digest)
     return True

@@ -19,6 +19,7 @@ from components.stage import write_json
 from flows.environment import redact
 from flows.errors import Refusal
 from flows.ledger.database import reading
+from flows.ledger.lease import check
 from flows.registration.code import code_of
 from flows.registration.entry import enter, known
 from flows.registry.digest import Digests, digests
@@ -120,6 +121,7 @@ def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Regis
     if version is None:
         _require_pair(graph)
         experiment = experiment_id(client, platform.workspace, EXPERIMENT)
+        check()
         clear_half_runs(client, experiment, workspace_id(platform.workspace), names.content)
         version = _create(client, experiment, graph, platform.workspace, names)
     settle_aliases(client, platform, version)
@@ -198,6 +200,7 @@ def _create(
         source = model_source(graph, workspace)
     version_tags = {f"needledrop.{key}": value for key, value in asdict(names).items()}
     version_tags |= {DIGEST_TAG: names.content, RUN_TAG: run.info.run_id}
+    check()  # the files may have taken minutes
     with redirect_stderr(io.StringIO()):  # it reports its steps there
         version: ModelVersion = mlflow.register_model(source, MODEL, tags=version_tags)
     return version

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flows.errors import Refusal
 from flows.ledger.database import reading
+from flows.ledger.lease import check
 from flows.registry.tracking import MODEL, answering, connect
 from flows.release import audit
 from flows.release.evidence import find_report, page_of
@@ -98,13 +99,16 @@ def _show(client: "MlflowClient", platform: Platform, now: Standing) -> None:
     for name in ALIASES:
         wanted = now.aliases.get(name)
         if wanted in ours and held.get(name) != wanted:
+            check()
             client.set_registered_model_alias(MODEL, name, str(wanted))
         elif wanted is None and held.get(name) in ours:
+            check()
             client.delete_registered_model_alias(MODEL, name)
     for number, release in ours.items():
         tags = versions[number].tags
         if (tags.get(STATE_TAG), tags.get(AUDIT_TAG)) != (release.state, str(release.audited)):
             text = _description(client, platform, release, versions[number])
+            check()
             client.update_model_version(MODEL, str(number), text)
             client.set_model_version_tag(MODEL, str(number), STATE_TAG, release.state)
             client.set_model_version_tag(MODEL, str(number), AUDIT_TAG, str(release.audited))  # last: it says done

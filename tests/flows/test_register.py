@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import delete, update
 
 from flows.environment import prepare
 from flows.errors import Refusal
+from flows.ledger.database import transaction
+from flows.ledger.lease import LEASES, LeaseLost, lease
 from flows.registration import register as registering
 from flows.registration.code import code_of
 from flows.registration.register import Registration, register, remembered
@@ -239,6 +242,19 @@ def test_a_kill_at_any_step_then_again_gives_one_version(
     mlflow = client(workspace)
     models = mlflow.search_logged_models([run.info.experiment_id])
     assert [model.source_run_id for model in models] == [done.run_id]
+
+
+def test_who_has_lost_the_lease_registers_nothing(workspace: Workspace, graph: Graph) -> None:
+    platform = Platform.at(workspace)
+    with pytest.raises(LeaseLost, match="the lease 'pipeline' was lost"), lease(platform, "pipeline", 600):
+        with transaction(platform) as connection:
+            connection.execute(update(LEASES).values(token="another's"))  # noqa: S106
+        register(graph, platform)
+    assert versions(workspace) == [] and live_runs(workspace) == []
+    with transaction(platform) as connection:
+        connection.execute(delete(LEASES))
+    with lease(platform, "pipeline", 600):
+        assert register(graph, platform).version == 1
 
 
 def test_a_server_that_does_not_answer_is_tried_again_and_then_named(

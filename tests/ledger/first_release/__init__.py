@@ -15,11 +15,12 @@ def write(connection: Connection, *tables: str) -> None:
         text = (Path(__file__).parent / name).read_text(encoding="utf-8")
         # A trigger's body has a semicolon too, which no line ends with but the last.
         for statement in text.partition("\n")[2].strip().removesuffix(";").split(";\n"):
-            if not tables or any(f"{word}{name}{end}" in statement for name in tables for word, end in _ABOUT):
+            others = set(TABLES) - set(tables or TABLES)
+            if not any(f"{word}{name}{end}" in statement for name in others for word, end in _ABOUT):
                 connection.exec_driver_sql(statement)
 
 
-_ABOUT = (("TABLE ", " ("), ('INTO "', '"'), ("ON ", " "))
+_ABOUT = (("CREATE TABLE ", " ("), ('INSERT INTO "', '"'))  # how a statement about one table names it
 
 
 def rows(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
