@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.environment import TELEMETRY
-from flows.ledger.lost import worker_name
+from flows.ledger.attempts import worker_name
 from infra.health import ask, problem
 from infra.part import Part
 from infra.ports import HOST

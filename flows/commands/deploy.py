@@ -54,8 +54,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     from flows.deploy.apply import ensure_pool
     from flows.deploy.checkout import shared
     from flows.environment import read_environment
-    from flows.ledger.lost import alone, worker_name
-    from flows.ledger.reaper import reap
+    from flows.ledger.attempts import alone, reap, worker_name
     from flows.workspace.platform import Platform
 
     # Where nothing else is said, runs clone this project, and beside its other state.

@@ -8,10 +8,9 @@ from pathlib import Path
 from prefect.runtime import flow_run
 
 from flows.deploy.checkout import carry_over
-from flows.ledger.attempts import LEASE_S, Attempt, attempt, last_finished, last_here
+from flows.ledger.attempts import LEASE_S, Attempt, attempt, last_finished, last_here, reap
 from flows.ledger.database import reading
 from flows.ledger.lease import lease, place
-from flows.ledger.reaper import reap
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import find_workspace
 

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from flows.environment import Environment
-from flows.ledger.lost import POOLS
+from flows.ledger.attempts import POOLS
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -324,7 +324,11 @@ def leases(connection: Connection) -> list[Row[Any]]:
 def free_dead(connection: Connection) -> list[str]:
     """Take away the leases whose holders are dead, or silent for too long; return their names."""
     over = [row for row in leases(connection) if _is_over(connection, row) and not _is_locked(connection, row)]
-    return [row.name for row in over if _take_away(connection, row)]
+    freed = [row.name for row in over if _take_away(connection, row)]
+    if connection.dialect.name == "sqlite":
+        for name in freed:
+            _clear_away(_lock_file(str(connection.engine.url), name))
+    return freed
 
 
 def moment(later_s: float = 0.0) -> str:
@@ -403,11 +407,10 @@ class _FileLock:
     def __init__(self, held: Held) -> None:
         from filelock import FileLock
 
-        file = Path(make_url(held.platform.ledger_url).database or "")
-        folder = file.with_name(f"{file.stem}-leases")
-        folder.mkdir(parents=True, exist_ok=True)
+        path = _lock_file(held.platform.ledger_url, held.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._held = held
-        self._lock = FileLock(folder / quote(held.name, safe=""), thread_local=False)
+        self._lock = FileLock(path, thread_local=False)
 
     def take(self) -> bool:
         from filelock import Timeout
@@ -432,6 +435,20 @@ class _FileLock:
                 _remove(connection, self._held)
             Path(self._lock.lock_file).unlink(missing_ok=True)  # else one would stay for each run
         self._lock.release()
+
+
+def _lock_file(url: str, name: str) -> Path:
+    file = Path(make_url(url).database or "")
+    return file.with_name(f"{file.stem}-leases") / quote(name, safe="")
+
+
+def _clear_away(path: Path) -> None:
+    """Remove the file of a lock whose holder died, unless another has it by now."""
+    from filelock import FileLock, Timeout
+
+    if path.exists():
+        with suppress(Timeout), FileLock(path, timeout=0):
+            path.unlink(missing_ok=True)
 
 
 class _SessionLock:

@@ -9,7 +9,7 @@ from flows.deploy.apply import deploy
 from flows.deploy.entries import read_deployments
 from flows.environment import Environment
 from flows.errors import Refusal
-from flows.ledger.lost import worker_name
+from flows.ledger.attempts import worker_name
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,10 +15,9 @@ import pytest
 from sqlalchemy import select, update
 
 from flows.environment import Environment
-from flows.ledger.attempts import ATTEMPTS, attempt, last_finished, last_here
+from flows.ledger.attempts import ATTEMPTS, attempt, last_finished, last_here, reap
 from flows.ledger.database import transaction
 from flows.ledger.lease import LEASES, Leased, LeaseLost, leases, place
-from flows.ledger.reaper import reap
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
@@ -86,6 +85,7 @@ def test_a_killed_run_is_crashed_its_leases_free_and_its_stage_gone(workspace: W
     assert state(workspace, "one") == "crashed"
     with transaction(Platform(workspace, Environment())) as connection:
         assert leases(connection) == []
+    assert list(workspace.state.glob("ledger-leases/*")) == [], "no file is left"
     assert reap(Platform(workspace, Environment())) == []
 
 

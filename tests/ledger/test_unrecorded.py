@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import State
 from flows.deploy.apply import deploy
 from flows.deploy.entries import read_deployments
 from flows.environment import Environment
-from flows.ledger import lost
-from flows.ledger.reaper import reap
+from flows.ledger import attempts
+from flows.ledger.attempts import reap
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
@@ -39,27 +39,27 @@ def test_a_run_without_a_process_is_dead_where_all_workers_are_here(
             client.set_flow_run_state(run.id, state, force=True)
             return run.id
 
-        client.send_worker_heartbeat(POOL, lost.worker_name(None), heartbeat_interval_seconds=30)
+        client.send_worker_heartbeat(POOL, attempts.worker_name(None), heartbeat_interval_seconds=30)
         starting, running, known = begun(Pending()), begun(Running()), begun(Running())
         living = {str(known)}
-        assert lost.find(client, living) == [], "a worker may be about to start them"
-        assert set(lost.find(client, living, POOL)) == {starting, running}, "there is no worker that could"
-        monkeypatch.setattr(lost, "_STARTING", timedelta(0))
-        assert set(lost.find(client, living)) == {starting, running}, "it would have started them by now"
+        assert attempts.unrecorded(client, living) == [], "a worker may be about to start them"
+        assert set(attempts.unrecorded(client, living, POOL)) == {starting, running}, "there is no worker that could"
+        monkeypatch.setattr(attempts, "_STARTING", timedelta(0))
+        assert set(attempts.unrecorded(client, living)) == {starting, running}, "it would have started them by now"
 
         alive = subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(300)", "prefect.engine"],
             env=os.environ | {"PREFECT__FLOW_RUN_ID": str(starting)},
         )
         try:
-            assert lost.find(client, living, POOL) == [running]
+            assert attempts.unrecorded(client, living, POOL) == [running]
         finally:
             alive.kill()
             alive.wait()
 
         client.send_worker_heartbeat(POOL, "worker@elsewhere", heartbeat_interval_seconds=30)
-        assert lost.find(client, living, POOL) == [], "the other one may be at work on them"
-        monkeypatch.setattr(lost, "_SILENT", timedelta(0))
+        assert attempts.unrecorded(client, living, POOL) == [], "the other one may be at work on them"
+        monkeypatch.setattr(attempts, "_SILENT", timedelta(0))
         assert set(reap(Platform(Workspace(tmp_path), environment))) == {str(starting), str(running), str(known)}
         states = [client.read_flow_run(run).state for run in (starting, running, known)]
         assert [state.type.value for state in states if state is not None] == ["CRASHED"] * 3
@@ -68,7 +68,7 @@ def test_a_run_without_a_process_is_dead_where_all_workers_are_here(
 
 
 def test_the_second_worker_of_a_machine_is_not_alone(tmp_path: Path) -> None:
-    look = "import sys; from pathlib import Path; from flows.ledger.lost import alone; print(alone(Path(sys.argv[1]), 'needledrop-cpu'), flush=True); "
+    look = "import sys; from pathlib import Path; from flows.ledger.attempts import alone; print(alone(Path(sys.argv[1]), 'needledrop-cpu'), flush=True); "
 
     def worker(then: str) -> "subprocess.Popen[str]":
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
