@@ -110,12 +110,12 @@ def test_a_changed_file_here_is_replaced_only_by_force(
 def test_no_remote_and_no_service_are_said_at_once(project: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEEDLEDROP_DVC_REMOTE", raising=False)
     with pytest.raises(Refusal, match="NEEDLEDROP_DVC_REMOTE") as refused:
-        push(project, Environment())
+        push(Platform(project, Environment()))
     assert refused.value.code == USAGE
     monkeypatch.setenv("NEEDLEDROP_DVC_REMOTE", "s3://bucket/cache")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(Refusal, match=r"127\.0\.0\.1:9 does not answer"):
-        push(project, Environment())
+        push(Platform(project, Environment()))
 
 
 def test_the_result_is_plain_json(project: Workspace, environment: Environment) -> None:
