@@ -6,7 +6,6 @@ A store grown clip by clip has the same bytes as one made in a single run.
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components import tables
-from components.stage import atomic_file
+from components.stage import atomic_file, atomic_folder, recover_folder
 from components.store import INDEX, read_head, read_index, read_shard, rows_digest, shard_name
 
 # B clips, S segments, D dims.
@@ -85,10 +84,9 @@ def update_store(
     digest = rows_digest(spec)
     shape = (int(spec["max_segments"]), int(spec["dims"]))
 
-    before: set[str] = set()
+    recover_folder(folder)
     found: dict[str, _Row] = {}
-    for place in (partial / "previous", folder):
-        before |= _rows_of_store(place, digest, shape, wanted, found)
+    before = _rows_of_store(folder, digest, shape, wanted, found)
     part_count = _rows_of_parts(partial, digest, shape, wanted, found)
     missing = [clip_id for clip_id in sorted(wanted) if clip_id not in found]
     kept = len(found)
@@ -114,9 +112,9 @@ def update_store(
         _, reason, detail = refused[min(refused)]
         raise ValueError(f"{folder}: every one of {len(wanted)} rows was refused; {min(refused)}: {reason}: {detail}")
 
-    _publish(
-        folder, partial, spec, shard_rows, [(clip_id, wanted[clip_id], found[clip_id]) for clip_id in sorted(found)]
-    )
+    with atomic_folder(folder) as new:
+        _write(new, spec, shard_rows, [(clip_id, wanted[clip_id], found[clip_id]) for clip_id in sorted(found)])
+    shutil.rmtree(partial, ignore_errors=True)  # its rows are in the store now
     return Report(
         rows=len(found),
         computed=len(missing) - len(refused),
@@ -161,7 +159,8 @@ class _Parts:
             for at, (_, _, features) in enumerate(self._rows):
                 block[at, : len(features)] = features
             name = f"part-{self._number:05d}"
-            _save(self._partial / f"{name}.npy", block.shape, [block])
+            with atomic_file(self._partial / f"{name}.npy") as part:
+                _save(part, block.shape, [block])
             listed = [[clip_id, key, len(features)] for clip_id, key, features in self._rows]
             with atomic_file(self._partial / f"{name}.json") as part:
                 part.write_text(json.dumps({"digest": self._digest, "rows": listed}), encoding="utf-8")
@@ -227,17 +226,8 @@ def _rows_of_parts(
     return number + 1
 
 
-def _publish(
-    folder: Path, partial: Path, spec: dict[str, Any], shard_rows: int, rows: list[tuple[str, str, _Row]]
-) -> None:
-    """Write the canonical store beside the old one, then let it take the old one's place.
-
-    The old store is moved into the partial folder first: whenever a kill strikes, every finished
-    row is still in a place where the next run looks.
-    """
-    new = partial / "next"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+def _write(new: Path, spec: dict[str, Any], shard_rows: int, rows: list[tuple[str, str, _Row]]) -> None:
+    """Write the canonical store into an empty folder."""
     shape = (len(rows), int(spec["max_segments"]), int(spec["dims"]))
     if rows:
         chunks = (rows[first : first + shard_rows] for first in range(0, len(rows), shard_rows))
@@ -250,13 +240,6 @@ def _publish(
     checksums = [_sha256(new / shard_name(0))] if rows else []
     head = {"spec": spec, "shard_rows": max(_SHARD_ROWS, len(rows)), "rows": len(rows), "sha256": checksums}
     (new / "spec.json").write_text(json.dumps(head, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-    previous = partial / "previous"
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.replace(previous)
-    new.replace(folder)
-    shutil.rmtree(partial)
 
 
 def _collected(rows: list[_Row], shape: tuple[int, int]) -> NDArray[np.float16]:
@@ -276,8 +259,6 @@ def _save(path: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.float1
         np.lib.format.write_array_header_1_0(handle, {"shape": shape, "fortran_order": False, "descr": "<f2"})
         for block in blocks:
             handle.write(block.astype("<f2", copy=False).data)
-        handle.flush()
-        os.fsync(handle.fileno())
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """What the ``__main__`` of every stage shares: arguments, atomic outputs, errors, progress."""
 
 import argparse
+import ctypes
 import errno
 import json
 import logging
@@ -18,6 +19,7 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 
 T = TypeVar("T")
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _cleared: set[Path] = set()  # folders in which this process has looked for leftovers
 
 
@@ -76,17 +78,93 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``path``; it takes ``path``'s place on success."""
+    """Yield an empty temporary folder beside ``path``; it takes ``path``'s place when the block succeeds.
+
+    A reader sees the old folder or the new one, whole, also after a kill: the two change places in one step. Where
+    the file system cannot do that, the old one lies aside for a moment; ``recover_folder`` brings it back.
+    """
+    recover_folder(path)
     part = _part(path)
-    shutil.rmtree(part, ignore_errors=True)
+    _remove(part)
     part.mkdir()
     try:
         yield part
-        if path.exists():
-            shutil.rmtree(path)
-        part.replace(path)
+        for written in (*part.rglob("*"), part):
+            _sync(written)
+        _publish(part, path)
+        _sync(path.parent)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
+
+
+def own_file(path: Path) -> None:
+    """Give a file bytes of its own. Call it before writing into one in place.
+
+    A workspace that was made from another shares files with it under two names.
+    """
+    if path.exists() and path.stat().st_nlink > 1:
+        with atomic_file(path) as part:
+            shutil.copy2(path, part)
+
+
+def recover_folder(path: Path) -> None:
+    """Bring back a folder that lies aside because its writer was killed just then. Call it before reading one's own."""
+    aside = _aside(path)
+    if os.path.lexists(aside):
+        if os.path.lexists(path):  # the new one had taken its place
+            _remove(aside)
+        else:
+            aside.replace(path)
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Let ``part`` take the place of ``path``."""
+    if not os.path.lexists(path):
+        part.replace(path)
+    elif not _exchange(part, path):
+        aside = _aside(path)
+        path.replace(aside)
+        try:
+            part.replace(path)
+        except BaseException:
+            aside.replace(path)
+            raise
+        _remove(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_HERE, os.fsencode(one.absolute()), _HERE, os.fsencode(other.absolute()), _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.aside")
+
+
+def _sync(path: Path) -> None:
+    """Put a file or the names in a folder onto the disk."""
+    if not path.is_symlink():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder or a file, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _part(path: Path) -> Path:
@@ -97,7 +175,7 @@ def _part(path: Path) -> Path:
         for left in path.parent.glob(".*.part"):
             process = left.name.removesuffix(".part").rpartition(".")[2]
             if process.isdecimal() and not _lives(int(process)):
-                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+                _remove(left)
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 

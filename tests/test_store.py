@@ -346,10 +346,50 @@ def test_a_killed_run_keeps_its_finished_rows_and_ends_with_the_same_bytes(tmp_p
     assert contents(tmp_path / "s") == contents(tmp_path / "scratch")
 
 
-def test_a_stop_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
-    update(tmp_path / "s", {"a": "k", "b": "k"})
-    good = contents(tmp_path / "s")
-    (tmp_path / "s.partial").mkdir()
-    (tmp_path / "s").rename(tmp_path / "s.partial" / "previous")
-    assert update(tmp_path / "s", {"a": "k", "b": "k"}).kept == 2
-    assert contents(tmp_path / "s") == good and not (tmp_path / "s.partial").exists()
+GROW = """
+import shutil
+import sys
+from pathlib import Path
+import numpy as np
+from components import stage
+from components.increments import update_store
+from components.store import FeatureStore
+from tests.killed import at_every_step
+
+store, asked = Path(sys.argv[1]) / "s", []
+if sys.argv[2] == "aside":
+    stage._exchange = lambda one, other: False
+spec = {"modality": "music", "kind": "test", "dims": 3, "max_segments": 4}
+
+def grow(*ids):
+    def compute(wanted):
+        asked.extend(wanted)
+        yield from ((clip_id, np.full((1, 3), ord(clip_id), np.float32)) for clip_id in wanted)
+    update_store(store, spec, [(clip_id, "k") for clip_id in ids], compute, 16, flush_s=0.0)
+
+grow("a", "b")
+shutil.copytree(store, store.with_name("before"))
+for step in at_every_step(lambda: grow("a", "b", "c")):
+    asked.clear()
+    if sys.argv[2] == "swap":
+        assert FeatureStore.open(store).clip_ids in (["a", "b"], ["a", "b", "c"]), step
+    stage._cleared.clear()  # as a process that starts now
+    grow("a", "b", "c")
+    assert set(asked) <= {"c"}, (step, asked)
+    opened = FeatureStore.open(store)
+    assert opened.clip_ids == ["a", "b", "c"] and opened.gather(["b"])[0][0, 0, 0] == ord("b"), step
+    assert sorted(path.name for path in store.parent.iterdir()) == ["before", "s"], step
+    shutil.rmtree(store)
+    shutil.copytree(store.with_name("before"), store)
+print(step)
+"""
+
+
+@pytest.mark.parametrize("way", ["swap", "aside"])
+def test_a_kill_at_any_step_computes_no_finished_row_again(tmp_path: Path, way: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", GROW, tmp_path, way], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
