@@ -350,6 +350,20 @@ def test_few_files_lie_on_top_of_flows() -> None:
     assert len(list((ROOT / "flows").glob("*.py"))) <= 8
 
 
+# -- files are replaced, not written into ---------------------------------------------------------
+
+
+def test_what_is_written_in_place_is_made_ones_own_first() -> None:
+    for path in python_files("components"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        owns = any(ast.unparse(call.func).endswith("own_file") for call in calls)
+        for call in calls:
+            said = ast.unparse(call)
+            opens = ast.unparse(call.func).rpartition(".")[2] in ("open", "memmap", "open_memmap", "load")
+            if opens and re.search(r"'([arw]\+?b?\+|ab?)'|'[r]?b?\+b?'|O_APPEND|O_RDWR|O_WRONLY", said):
+                assert owns, f"{path}:{call.lineno} writes into a file that another workspace may share: stage.own_file"
+
+
 # -- nothing is pickled --------------------------------------------------------------------------
 
 

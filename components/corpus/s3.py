@@ -18,6 +18,7 @@ from components.corpus.companions import annotations_bytes, bring_seed_library
 from components.corpus.folder import read_listing, refusals
 from components.corpus.ledger import Ledger
 from components.corpus.params import S3Corpus
+from components.stage import own_file
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ def _continue_body(client: Any, bucket: str, entry: dict[str, Any], part: Path) 
     span = {"Range": f"bytes={have}-"} if have else {}
     answer = client.get_object(Bucket=bucket, Key=entry["path"], IfMatch=f'"{entry["fingerprint"]}"', **span)
     continued = answer["ResponseMetadata"]["HTTPStatusCode"] == 206
+    own_file(part)
     try:
         with part.open("ab" if continued else "wb") as out:
             while piece := answer["Body"].read(_PIECE):

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from components.stage import atomic_file, atomic_folder
 from flows.environment import Environment, read_environment, redact
 from flows.errors import USAGE, Refusal
 from flows.workspace.git import git
@@ -133,7 +134,8 @@ def carry_over(source: Path, workspace: Workspace) -> bool:
     """Replace the rows and results of a workspace by another's, sharing the bytes on disk where that is possible.
 
     Call it while holding the lease of the pipeline: nothing else changes `source` then. Files may be
-    shared because a stage never writes into one: it writes a new one and renames it. Killed in between,
+    shared because a stage never writes into one that it shares: it writes a new one and renames it, or makes the bytes
+    its own first (`stage.own_file`). Killed in between,
     it leaves rows and results that do not fit each other, which DVC finds and mends.
 
     Returns:
@@ -143,17 +145,12 @@ def carry_over(source: Path, workspace: Workspace) -> bool:
         return False
     for name in ("data", ".needledrop/registered.json", "dvc.lock"):
         there, here = source / name, workspace.root / name
-        part = here.with_name(f".{here.name}.carried")
         if there.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(there, part, copy_function=_same_bytes, symlinks=True)
-            shutil.rmtree(here, ignore_errors=True)
+            with atomic_folder(here) as part:
+                shutil.copytree(there, part, copy_function=_same_bytes, symlinks=True, dirs_exist_ok=True)
         elif there.is_file():
-            part.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(there, part)
-        else:
-            continue
-        part.replace(here)
+            with atomic_file(here) as part:
+                shutil.copy2(there, part)
     return True
 
 

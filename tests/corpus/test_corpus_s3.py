@@ -105,10 +105,14 @@ def test_a_later_run_continues_where_the_last_one_gave_up(
     with pytest.raises(ValueError, match=r"cannot fetch 'clips/3\.mp4' of s3://music/clips/: the body broke off"):
         fetch(attempts=1)
     assert "clips/3.mp4" not in media(tmp_path)
+    (half,) = (path for path in tmp_path.rglob(".parts/*"))
+    other = tmp_path / "a second name of it, in another workspace"
+    other.hardlink_to(half)
     bucket.asked.clear()
     fetch(attempts=1)
     assert dict(bucket.asked)["clips/3.mp4"] == f"bytes={len(CONTENT + b'3') // 2}-"
     assert media(tmp_path) == clips(bucket)
+    assert other.stat().st_size == len(CONTENT + b"3") // 2
 
 
 def test_a_changed_object_never_continues_the_old_body(

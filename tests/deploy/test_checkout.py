@@ -6,8 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from components.captioning.completion import STOP, Completion, Request
+from components.captioning.journal import Journal
+from components.increments import update_store
 from flows.deploy.checkout import carry_over, check_out, shared, take
 from flows.environment import Environment
 from flows.errors import Refusal
@@ -174,10 +178,48 @@ def test_a_carry_over_that_was_killed_begins_again(tmp_path: Path) -> None:
     (done / "data" / "rows").write_text("rows")
     (done / "dvc.lock").write_text("lock")
     (new.root / "data").mkdir(parents=True)  # moved into place, but the lock was not yet
-    (new.root / ".data.carried").mkdir()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (new.root / f".data.{dead.pid}.part").mkdir()
     assert carry_over(done, new)
     assert (new.root / "data" / "rows").read_text() == "rows"
-    assert not (new.root / ".data.carried").exists()
+    assert {path.name for path in new.root.iterdir()} == {"data", "dvc.lock"}
+
+
+def test_what_a_stage_writes_in_place_does_not_reach_the_workspace_it_was_carried_from(tmp_path: Path) -> None:
+    done, new = tmp_path / "retrain-1", Workspace(tmp_path / "retrain-2")
+    new.root.mkdir()
+
+    def answers(root: Path, *words: str) -> None:
+        with Journal(root / "data/captions.partial/completions.jsonl", "a model") as journal:
+            for word in words:
+                request = Request("c", 0, "", word, temperature=0, top_p=1, seed=0, max_new_tokens=1)
+                journal.add(Completion(request, word, STOP))
+
+    def stop_after(root: Path, *clips: str) -> None:
+        spec = {"modality": "music", "kind": "test", "dims": 3, "max_segments": 1}
+
+        def compute(wanted: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+            for clip in clips:
+                yield clip, np.full((1, 3), ord(clip), np.float32)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            update_store(root / "data/music", spec, [(clip, "k") for clip in "abcdef"], compute, 1, flush_s=0)
+
+    answers(done, "one")
+    stop_after(done, "a", "b")
+    (done / "data/music.partial/part-00001.json").unlink()  # as after a kill between the two files of a part
+    (done / "dvc.lock").write_text("lock")
+    before = {path: path.read_bytes() for path in done.rglob("*") if path.is_file()}
+    assert carry_over(done, new)
+    assert any(path.stat().st_nlink > 1 for path in before), "nothing is shared here: the test shows nothing"
+    answers(new.root, "two")
+    stop_after(new.root, "c", "d")
+    assert {path: path.read_bytes() for path in done.rglob("*") if path.is_file()} == before
+    answers(done, "three")
+    told = (new.root / "data/captions.partial/completions.jsonl").read_text()
+    assert "one" in told and "two" in told and "three" not in told
 
 
 def test_a_worker_that_lacks_a_shared_registry_is_told_what_to_set() -> None:
