@@ -41,7 +41,7 @@ retrain: $(READY)  ## run the whole pipeline on the corpus of params.yaml and re
 # What of the code the tests run, but for what runs in the processes that they start. From Python 3.12 on that costs
 # nothing (user time of 175 tests 18.2 s instead of 18.5), before it half as much again (29.0 s), which only CI pays.
 test: $(READY)  ## run the tests, in two processes
-	@core=; if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then core=sysmon; elif [ -n "$$CI" ]; then core=ctrace; fi; \
+	@core=; if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then core=sysmon; fi; \
 	COVERAGE_CORE=$$core $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $${core:+--cov --cov-report=} && \
 	if [ -n "$$core" ]; then \
 		echo "Coverage, the least covered files first:"; \
