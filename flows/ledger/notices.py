@@ -1,20 +1,20 @@
-"""Tell people: one message to a Slack-compatible webhook, once for each key.
+"""Tell people: one message to the service that `NEEDLEDROP_WEBHOOK_URL` names, once for each key.
 
-The address holds a secret. It is in no message of ours, and the client used here writes no log.
+The address holds a secret: it is in no message, no log and on no command line.
 """
 
 import json
 import logging
-import time
-import urllib.error
-import urllib.request
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Column, Table, Text, delete, insert, select, update
 
-from flows.errors import Refusal
 from flows.ledger.database import TABLES, transaction
+from flows.ledger.errors import LedgerError
 from flows.workspace.platform import Platform
 
 NOTICES: Final = Table(
@@ -24,8 +24,8 @@ NOTICES: Final = Table(
     Column("at", Text, nullable=False),
     Column("state", Text, nullable=False),  # sending, sent
 )
-_TIMEOUT_S = 5.0
-_PAUSES_S = (0.0, 1.0, 3.0)  # before each try
+_DELIVER = Path(__file__).with_name("deliver.py")
+_LIMIT_S = 30.0  # for all tries together, and the start of what tries
 _ABANDONED = timedelta(minutes=10)
 """Age at which a notice that is still being sent belongs to a process that died."""
 
@@ -35,12 +35,15 @@ log = logging.getLogger(__name__)
 def send(platform: Platform, text: str, key: str) -> bool:
     """Send a message, unless one with the same key was sent; return whether it went out now.
 
-    Nothing here fails the caller: what goes wrong is logged as a warning, and the key stays free.
+    Nothing that goes wrong here fails the caller: it is logged as a warning, and the key stays free.
 
     Args:
         platform: names the webhook; without one nothing is sent.
         text: plain text, or Slack's markup.
         key: what the message is about, such as `drift/<digest>`.
+
+    Raises:
+        LeaseLost: the caller works under a lease that it has no more.
     """
     if platform.environment.webhook_url is None:
         return False
@@ -49,7 +52,7 @@ def send(platform: Platform, text: str, key: str) -> bool:
             return False
         problem = _post(platform.environment.webhook_url.get_secret_value(), text)
         settle(platform, key, done=problem is None)
-    except Refusal as error:  # the ledger does not answer
+    except LedgerError as error:
         problem = str(error)
     if problem:
         log.warning("the notification %s was not sent: %s", key, problem)
@@ -83,21 +86,18 @@ def settle(platform: Platform, key: str, done: bool) -> None:
 
 
 def _post(url: str, text: str) -> str | None:
-    """Post the message; return what went wrong, in words that do not hold the address."""
-    if not url.startswith(("https://", "http://")):
-        return "NEEDLEDROP_WEBHOOK_URL is no http address"
-    body = json.dumps({"text": text}).encode()
-    problem = None
-    for pause in _PAUSES_S:
-        time.sleep(pause)
+    """Send the message; return what went wrong, in words that do not hold the address."""
+    words = [sys.executable, "-P", str(_DELIVER)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as sender:
         try:
-            asked = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 checked above
-            with urllib.request.urlopen(asked, timeout=_TIMEOUT_S):  # noqa: S310
-                return None
-        except urllib.error.HTTPError as error:
-            problem = f"the webhook answered {error.code}"
-            if error.code < 500 and error.code != 429:  # asking again would be answered the same
-                return problem
-        except Exception as error:  # whatever it is, its own words may hold the address
-            problem = f"the webhook does not answer ({type(error).__name__})"
+            said, _ = sender.communicate(json.dumps({"url": url, "text": text}).encode(), timeout=_LIMIT_S)
+            problem: str | None = json.loads(said)
+        except subprocess.TimeoutExpired:
+            problem = f"the webhook did not answer within {_LIMIT_S:g} s"
+        except ValueError:
+            problem = "it could not be sent"
+        finally:
+            sender.kill()  # where it goes on, it is a slow service that we leave
     return problem
