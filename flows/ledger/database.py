@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
 
 from flows.environment import retrying
-from flows.ledger.errors import LedgerAway, told_apart, unknown_commit, unusable
+from flows.ledger.errors import LedgerAway, LedgerDenied, told_apart, unknown_commit, unusable
 from flows.ledger.migrate import HEAD, migrate, revision
 from flows.workspace.platform import Platform
 
@@ -44,6 +44,7 @@ _STATEMENT_S = 45  # longer than the turn, so that it is a turn that was waited 
 _IDLE_S = 15  # a client that says nothing more inside a transaction; less than others wait for it
 _WHOLE_S = 90.0  # a transaction as the client sees it: nothing ends the silence of a network but ourselves
 _PING_S = 5.0
+_LEAST = 14_00_00  # of PostgreSQL: ends sessions that are idle
 
 # A peer that vanished is found out by the kernel: after 10 + 3 x 5 s, or 20 s with something under way.
 _KEEPALIVE: Final = {
@@ -221,6 +222,9 @@ def server_engine(url: str, **options: Any) -> Engine:
 def _connect(dialect: Any, record: Any, words: Any, named: Any) -> Any:
     """Connect, and cut the connection off where the questions that SQLAlchemy asks first are not answered."""
     connection = dialect.connect(*words, **named)
+    if connection.server_version < _LEAST:
+        found = f"{connection.server_version // 10000}, not {_LEAST // 10000} or newer"
+        raise LedgerDenied(f"the ledger's PostgreSQL is {found}; nothing was changed: see NEEDLEDROP_LEDGER_URL")
     record.info["first"] = first = ExitStack()
     first.enter_context(_cut_off(connection, 2 * _PING_S))
     connection.autocommit = True  # else the first rollback takes the limits back

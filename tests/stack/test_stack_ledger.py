@@ -224,6 +224,12 @@ def test_while_another_writes_for_too_long_it_is_busy(platform: Platform, monkey
             pass
 
 
+def test_a_server_that_is_too_old_is_named(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_LEAST", 99_00_00)
+    with pytest.raises(LedgerDenied, match=r"PostgreSQL is \d+, not 99 or newer"), reading(platform):
+        pass
+
+
 def test_a_mistake_of_ours_is_no_word_about_the_ledger(platform: Platform) -> None:
     with pytest.raises(ProgrammingError), transaction(platform) as connection:
         connection.exec_driver_sql("SELECT * FROM unknown")
