@@ -196,7 +196,7 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
     """Print the figures; return whether the goal is reached."""
     import torch
 
-    from components.encoder.device import settle
+    from components.encoder.device import deterministic_device
     from components.encoder.model import TrimodalModel
     from components.modalities import MODALITIES
     from components.training.batches import Batches, ahead, on_device, resident
@@ -204,7 +204,11 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
     from components.training.world import World
 
     encoder, section = sections(args)
-    device = settle(args.threads) if args.device == "cuda" else (settle(args.threads), torch.device("cpu"))[1]
+    device = (
+        deterministic_device(args.threads)
+        if args.device == "cuda"
+        else (deterministic_device(args.threads), torch.device("cpu"))[1]
+    )
     on_gpu = device.type == "cuda"
     stores, manifest = features(folder, args.clips or 2 * args.batch)
     clips = stores.clips(manifest, "train", 2)

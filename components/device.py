@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def settle(device: str, threads: int, key: str) -> "torch.device":
+def choose_device(device: str, threads: int, key: str) -> "torch.device":
     """Return the torch device asked for, set up to give the same numbers each time.
 
     Args:

@@ -99,14 +99,14 @@ def monitor(root: Path, retraining: bool = True, dry_run: bool = False, to_stder
                 raise
             finally:
                 terminal.stages([one for one in results if one.log])
-            result = look(graph, platform, settings, release, retraining, dry_run)
+            result = answer_drift(graph, platform, settings, release, retraining, dry_run)
         terminal.say(sentence(result))
         create_markdown_artifact(key="monitor", markdown=sentence(result), description="What the monitor found")
         run.finish("finished", monitor=result.as_json())
         return result
 
 
-def look(
+def answer_drift(
     graph: Graph,
     platform: Platform,
     settings: DriftSettings,
@@ -167,7 +167,7 @@ def tell(platform: Platform, result: MonitorResult) -> None:
             resource={"prefect.resource.id": f"needledrop.model.{MODEL}", "prefect.resource.name": MODEL},
             payload={"key": result.key, "champion": result.champion, "words": result.words, "start": result.start},
         )
-        notify.settle(platform, f"event/{about}", done=True)
+        notify.close(platform, f"event/{about}", done=True)
     notify.send(platform, f"*needledrop* {sentence(result)}", about)
 
 

@@ -100,9 +100,9 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
             summary.registration = known or register_task(graph, workspace)
             terminal.say("\n" + summary.registration.sentence())
             if gating:
-                summary.gate = judge(workspace, summary.registration.version, terminal)
+                summary.gate = gate_if_due(workspace, summary.registration.version, terminal)
             terminal.say(NEXT.format(version=summary.registration.version))
-        publish(summary)
+        show_in_prefect(summary)
         run.finish("finished", **summary.as_json())
         return summary
 
@@ -136,7 +136,7 @@ def register_task(graph: Graph, workspace: Workspace) -> Registration:
     return register(graph, Platform.at(workspace))
 
 
-def judge(workspace: Workspace, version: int, terminal: Terminal) -> GateResult | None:
+def gate_if_due(workspace: Workspace, version: int, terminal: Terminal) -> GateResult | None:
     """Gate a version that has no verdict yet; what cannot be gated is said, and stays registered.
 
     Raises:
@@ -230,7 +230,7 @@ def _tell(ended: "SimpleQueue[str]", name: str, _: PrefectFuture[StageResult]) -
     ended.put(name)
 
 
-def publish(summary: Retrain) -> None:
+def show_in_prefect(summary: Retrain) -> None:
     """Leave the summary in Prefect, beside the run."""
     rows = [
         {"stage": r.name, "outcome": r.outcome, "seconds": r.seconds, "report": r.report, "log": r.log or ""}

@@ -22,7 +22,7 @@ def main(path: Path) -> None:
     task = json.loads(path.read_text(encoding="utf-8"))
     out, files = Path(task["out"]), {name: Path(path) for name, path in task["files"].items()}
     from components import stage, tables
-    from components.encoder.device import settle
+    from components.encoder.device import deterministic_device
     from components.encoder.params import EncoderSection
     from components.evaluation.metrics_file import write_metrics
     from components.evaluation.oracle import read_truth
@@ -46,7 +46,7 @@ def main(path: Path) -> None:
         FeatureStore.open(files[name]) for name in ("video", "music", "annotations", "text")
     )
     manifest = tables.read_rows(files["manifest"], tables.MANIFEST)
-    settle(1)
+    deterministic_device(1)
     with stage.atomic_folder(out) as folder:
         inputs = Inputs(_first(manifest, task["clips"]), Features(video, music, text, annotations), folder)
         scorer, facts = fit(task["fit"], inputs, encoder, training, [Path(part) for part in task["parts"]])

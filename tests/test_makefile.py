@@ -36,7 +36,7 @@ def test_the_documents_name_targets_that_exist() -> None:
 
 def test_ci_runs_targets_that_exist() -> None:
     typed = re.findall(r"^timed make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), flags=re.M)
-    assert typed == ["lint", "test"] and set(typed) <= set(PHONY)
+    assert typed == ["lint", "test", "test-stack"] and set(typed) <= set(PHONY)
 
 
 # -- which Python an environment gets --------------------------------------------------------------

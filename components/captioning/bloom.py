@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from components.captioning.completion import Completion, Request
-from components.captioning.load import context_length, folder_digest, is_folder, load_model, load_tokenizer
+from components.captioning.load import context_length, is_folder, load_model, load_tokenizer
 from components.captioning.params import BloomParams
 from components.code import code_digest
+from components.hub import folder_digest
 
 
 class LocalModel:

@@ -3,13 +3,11 @@
 Weights are safetensors only; code from the model's folder is never run.
 """
 
-import hashlib
 import importlib.util
 import inspect
 import logging
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ log = logging.getLogger(__name__)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TOKENIZERS = "tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model"
 _PICKLED = "*.bin", "*.pt", "*.pth", "*.ckpt"
-_READ = "*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"
 
 
 def is_folder(params: BloomParams) -> bool:
@@ -39,22 +36,6 @@ def is_folder(params: BloomParams) -> bool:
     if params.model.startswith((".", "/", "~")) or params.model.count("/") > 1:
         raise _refused(params, "there is no such folder")
     return False
-
-
-def folder_digest(folder: Path) -> str:
-    """Return the sha256 over names and contents of the files that decide a model's answers.
-
-    A 176B model is 350 GB in 72 files: they are read side by side, the disk is the limit.
-    """
-    files = sorted({path for pattern in _READ for path in folder.glob(pattern)}, key=lambda path: path.name)
-
-    def digest(path: Path) -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    with ThreadPoolExecutor(8) as pool:
-        listed = [f"{path.name} {value}\n" for path, value in zip(files, pool.map(digest, files), strict=True)]
-    return hashlib.sha256("".join(listed).encode()).hexdigest()
 
 
 def load_tokenizer(params: BloomParams) -> Any:

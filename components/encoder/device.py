@@ -22,7 +22,7 @@ def wait_quietly() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def settle(threads: int) -> "torch.device":
+def deterministic_device(threads: int) -> "torch.device":
     """Fix the CPU thread count and deterministic kernels; return the GPU if there is one, else the CPU.
 
     Floating-point sums depend on how work is cut over threads, so the count is part of the result.

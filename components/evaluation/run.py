@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.encoder.device import settle
+from components.encoder.device import deterministic_device
 from components.encoder.embed import check_stores
 from components.encoder.serialise import LoadedModel
 from components.evaluation.aggregate import aggregate, columns
@@ -62,7 +62,7 @@ def evaluate(
         ValueError: too few test clips, features of another extractor, a truth that lacks a clip, or scores
             that are not numbers.
     """
-    device = settle(section.threads)
+    device = deterministic_device(section.threads)
     pool = choose_pool(manifest, stores, annotations, section)
     check_stores(loaded.features, pool.stores)
     measured = measure(ModelScorer(loaded.model.to(device)), pool, truth, tags, section)

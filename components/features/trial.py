@@ -63,7 +63,7 @@ def _try_model(params: HfParams, modality: Modality) -> Trial:
         return encoder.rows(answers[: len(items)], items)
 
     name = getattr(params, modality).model
-    _judge(embed(), name)
+    _require_usable(embed(), name)
     loaded = extractor.loaded
     memory = max(loaded.bytes, _resident() - before)
     if loaded.device.type == "cuda":
@@ -100,13 +100,13 @@ def _try_formulas(params: EmbeddedParams, modality: Modality) -> Trial:
                 assert_never(modality)
 
     found = embed()
-    _judge(found, "embedded")
+    _require_usable(found, "embedded")
     memory = max(0, _resident() - before)
     unit = "texts" if modality == "text" else "segments"
     return Trial(modality, "embedded", found.shape[1], _per_second(embed), unit, memory / _MIB, "cpu", "float32")
 
 
-def _judge(features: NDArray[np.float32], name: str) -> None:
+def _require_usable(features: NDArray[np.float32], name: str) -> None:
     if not np.isfinite(features).all() or not np.ptp(features) > 0:
         raise ValueError(f"{name}: noise does not become finite numbers that differ; the weights are damaged")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.encoder.device import settle
+from components.encoder.device import deterministic_device
 from components.encoder.embed import check_stores, embed_music
 from components.encoder.serialise import LoadedModel
 from components.indexing.catalogue import catalogue_rows
@@ -31,7 +31,7 @@ def make_catalogue(
         ValueError: features of another extractor, or no clip with music features.
     """
     check_stores(loaded.features, {MUSIC: music})
-    device = settle(section.threads)
+    device = deterministic_device(section.threads)
     heard = [row for row in manifest if row["clip_id"] in music]
     if not heard:
         raise ValueError(f"{music.folder}: no clip of the manifest has music features; nothing to index")

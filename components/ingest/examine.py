@@ -54,7 +54,7 @@ def examine(path: Path, limits: Limits, picture: bool) -> Finding:
         with path.open("rb") as handle:
             sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
             size = handle.tell()
-        return _judge(path, limits, picture, sha256, size)
+        return _finding(path, limits, picture, sha256, size)
     except MediaError as error:
         if size and error.reason in ("not_media", "unreadable") and (missing := _cut_box(path, size)):
             return Finding("truncated", f"the file ends {missing} bytes too early", sha256, size)
@@ -65,7 +65,7 @@ def examine(path: Path, limits: Limits, picture: bool) -> Finding:
         return Finding("unreadable", f"{type(error).__name__}: {shown(str(error))}", sha256, size)
 
 
-def _judge(path: Path, limits: Limits, picture: bool, sha256: str, size: int) -> Finding:
+def _finding(path: Path, limits: Limits, picture: bool, sha256: str, size: int) -> Finding:
     def window_of_header(probe: Probe, lengths_s: dict[Kind, float]) -> Window | None:
         if probe.duration_s and probe.duration_s > limits.max_s:
             raise MediaError("too_long", f"{probe.duration_s:.1f} s, the limit is {limits.max_s:g} s")

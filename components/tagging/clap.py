@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.code import code_digest
-from components.device import settle
+from components.device import choose_device
 from components.hub import folder_digest, load, load_model, load_part, model_folder
 from components.modalities import TAG_GROUPS
 from components.tagging.params import ClapParams
@@ -41,7 +41,7 @@ class Clap:
         folder = model_folder(params.model, params.revision)
         self._extractor = load_part(transformers.AutoFeatureExtractor, folder)
         tokenizer = load_part(transformers.AutoTokenizer, folder)
-        self._device = settle(params.device, params.threads, "tagging.device")
+        self._device = choose_device(params.device, params.threads, "tagging.device")
         self._model = load_model(transformers.ClapModel, folder).to(self._device)
         names = dict.fromkeys(name for _, name in taxonomy.entries)
         self.labels = tuple(names) if params.labels is None else read_labels(Path(params.labels))

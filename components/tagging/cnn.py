@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.code import code_digest
-from components.device import settle
+from components.device import choose_device
 from components.hub import file_digest
 from components.tagging.frontend import RATE_HZ
 from components.tagging.nets import WINDOW_S, build_net
@@ -41,7 +41,7 @@ class Cnn:
             raise ValueError(f"{params.labels}: {len(self.labels)} labels, but {path} has {outputs} outputs")
         parts = [code_digest(Cnn), params.architecture, file_digest(path), self.labels]
         self.digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        self._device = settle(params.device, params.threads, "tagging.device")
+        self._device = choose_device(params.device, params.threads, "tagging.device")
         self._net = net.to(self._device)
 
     def __call__(self, sounds: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.code import code_digest
-from components.device import settle
+from components.device import choose_device
 from components.hub import folder_digest, load, load_model, load_part, model_folder
 from components.tagging.params import HfParams
 
@@ -42,7 +42,7 @@ class Hf:
         self.window_s = params.window_s
         parts = [code_digest(Hf), folder_digest(folder), params.window_s, self._activation]
         self.digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        self._device = settle(params.device, params.threads, "tagging.device")
+        self._device = choose_device(params.device, params.threads, "tagging.device")
         self._model = model.to(self._device)
         self._try(folder)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from components.encoder.device import settle
+from components.encoder.device import deterministic_device
 from components.stage import EXIT_ERROR
 from components.training.params import TrainingSection
 
@@ -110,7 +110,7 @@ class World:
     @classmethod
     def join(cls, threads: int) -> "World":
         """Join the processes that torchrun started; a process started otherwise stays alone."""
-        device = settle(threads)
+        device = deterministic_device(threads)
         if not torch.distributed.is_torchelastic_launched():
             return cls(device)
         if not torch.distributed.is_initialized():

@@ -40,7 +40,7 @@ def _deploy(arguments: argparse.Namespace) -> int:
     width = max(len(item.name) for item in done)
     for item in done:
         print(f"{item.name:<{width}}  {item.what:<9}  {f'next run {item.next_run}' if item.next_run else ''}".rstrip())
-    for words in idle.look(platform.environment):
+    for words in idle.reasons(platform.environment):
         print(f"note: {words}")
     return OK
 

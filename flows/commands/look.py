@@ -73,7 +73,7 @@ def _status(arguments: argparse.Namespace) -> int:
     platform = here()
     from flows.commands import status
 
-    now = status.look(platform)
+    now = status.overview(platform)
     return emit(now) if arguments.json else status.show(now)
 
 

@@ -56,7 +56,7 @@ def _approve(arguments: argparse.Namespace) -> int:
     from flows.release import actions, show
 
     number = arguments.version
-    before = show.look(platform)
+    before = show.overview(platform)
     release = actions.approve(platform, number, arguments.by, arguments.reason, arguments.override_inconclusive)
     if arguments.json:
         return emit(release.as_json())
@@ -73,11 +73,11 @@ def _promote(arguments: argparse.Namespace) -> int:
     platform = here()
     from flows.release import actions, show
 
-    before, number = show.look(platform), arguments.version
+    before, number = show.overview(platform), arguments.version
     release = actions.promote(platform, number, _who(arguments), arguments.expect, arguments.champion_lost)
     if arguments.json:
         return emit(release.as_json())
-    after = show.look(platform)["aliases"]
+    after = show.overview(platform)["aliases"]
     held = f"; version {after['previous']} is previous" if "previous" in after else ""
     print(f"version {number} is {_already(before, number, 'champion')}champion, model and index together{held}")
     back = "needledrop rollback   restore the previous champion" if held else "needledrop recommend VIDEO   ask it"
@@ -89,7 +89,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
     platform = here()
     from flows.release import actions, show
 
-    before = show.look(platform)["aliases"].get("champion")
+    before = show.overview(platform)["aliases"].get("champion")
     release = actions.rollback(platform, _who(arguments), arguments.reason, arguments.expect)
     if arguments.json:
         return emit(release.as_json())
@@ -105,9 +105,9 @@ def _release(arguments: argparse.Namespace) -> int:
     if note := show.heal(platform):
         print(note, file=sys.stderr)
     if arguments.version is None:
-        found = show.look(platform)
+        found = show.overview(platform)
         return emit(found) if arguments.json else show.show(found)
-    one = show.look_at(platform, arguments.version)
+    one = show.history_of(platform, arguments.version)
     return emit(one) if arguments.json else show.show_one(one)
 
 
@@ -116,7 +116,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     from flows.release import show
 
     if arguments.action == "show":
-        log = show.look_at_log(platform)
+        log = show.log(platform)
         return emit(log) if arguments.json else show.show_log(log)
     found = show.verify(platform)
     if arguments.json:

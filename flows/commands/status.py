@@ -15,7 +15,7 @@ from flows.workspace.platform import Platform
 from flows.workspace.runs import read_runs
 
 
-def look(platform: Platform) -> dict[str, Any]:
+def overview(platform: Platform) -> dict[str, Any]:
     """Collect the state; what cannot be reached is said, not raised."""
     runs = read_runs(platform.workspace)
     busy = holder(platform.workspace)
@@ -37,7 +37,7 @@ def _idle(environment: Environment) -> list[str]:
     from flows.deploy import idle
 
     try:
-        return idle.look(environment)
+        return idle.reasons(environment)
     except Refusal as error:
         return [str(error)]
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 
-def look(environment: Environment) -> list[str]:
+def reasons(environment: Environment) -> list[str]:
     """Return one sentence for each reason, with the next step; none where all is well.
 
     Raises:

@@ -40,11 +40,11 @@ def watch(
             raise Refusal("params.yaml: the corpus is rendered in the workspace; there is nothing to watch")
         with reading(now.platform) as connection:
             last = last_finished(connection, FLOW)
-        first = _look(now.platform.workspace)
+        first = _listing(now.platform.workspace)
         if last is not None and last.inputs == first:
             now.attempt.state, now.attempt.inputs = "skipped", first
             return Completed(name="Skipped", message="the corpus is as it was")
-        settled = settle(lambda: _look(now.platform.workspace), first, settle_s, give_up_s)
+        settled = wait_until_still(lambda: _listing(now.platform.workspace), first, settle_s, give_up_s)
         if settled is None:
             now.attempt.state = "skipped"
             return Completed(name="Unsettled", message=f"the corpus still changes after {give_up_s} s")
@@ -55,7 +55,9 @@ def watch(
         return Completed(message=f"the corpus changed; retrain {run} was asked for")
 
 
-def settle(look: Any, first: str, settle_s: float, give_up_s: float, sleep: Any = time.sleep) -> str | None:
+def wait_until_still(
+    listing: Any, first: str, settle_s: float, give_up_s: float, sleep: Any = time.sleep
+) -> str | None:
     """Look until the answer has been the same for `settle_s` seconds; None if that does not come within `give_up_s`."""
     seen, still, waited = first, 0.0, 0.0
     pause = max(settle_s / 4, 0.1)
@@ -64,11 +66,11 @@ def settle(look: Any, first: str, settle_s: float, give_up_s: float, sleep: Any 
             return None
         sleep(pause)
         waited += pause
-        again = look()
+        again = listing()
         seen, still = again, still + pause if again == seen else 0.0
     return seen
 
 
-def _look(workspace: Workspace) -> str:
+def _listing(workspace: Workspace) -> str:
     observe(workspace)
     return corpus_digest(workspace)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components import tables
-from components.encoder.device import settle
+from components.encoder.device import deterministic_device
 from components.encoder.embed import check_stores
 from components.encoder.serialise import LoadedModel, load_model
 from components.evaluation.clusters import clusters_of
@@ -197,7 +197,7 @@ def load(version: Version, test: TestSet) -> LoadedModel:
 def evaluate_version(version: Version, test: TestSet) -> Side:
     """Rank the test set with a version's model."""
     loaded = load(version, test)
-    scorer = ModelScorer(loaded.model.to(settle(test.section.threads)))
+    scorer = ModelScorer(loaded.model.to(deterministic_device(test.section.threads)))
     return evaluate(scorer, test, version.name, version.facts)
 
 
@@ -209,7 +209,7 @@ def time_versions(versions: list[Version], test: TestSet, settings: GateSettings
     Raises:
         Refusal: a version's index is damaged or of another model.
     """
-    device = settle(1)  # one query is too small to share out, and threads that wait would be timed too
+    device = deterministic_device(1)  # one query is too small to share out, and threads that wait would be timed too
     ready = []
     for version in versions:
         loaded = load(version, test)

@@ -147,7 +147,7 @@ def _meaning(url: str, error: DBAPIError, reads: bool) -> Exception:
     meant = told_apart(url, error, reads=reads)
     if meant is None:
         # A release that is newer may have changed the tables under our feet.
-        _look(_engine(url), url)
+        _schema_version(_engine(url), url)
     return meant or error
 
 
@@ -171,7 +171,7 @@ def _connected(platform: Platform, patience_s: float) -> Connection:
 def _try(engine: Engine, url: str) -> Connection:
     try:
         if engine not in _current:
-            if _look(engine, url) != HEAD:
+            if _schema_version(engine, url) != HEAD:
                 with engine.connect() as connection, within(connection, _WHOLE_S), connection.begin():
                     migrate(connection, url)
             _current.add(engine)
@@ -183,7 +183,7 @@ def _try(engine: Engine, url: str) -> Connection:
         raise meant from error
 
 
-def _look(engine: Engine, url: str) -> str | None:
+def _schema_version(engine: Engine, url: str) -> str | None:
     """Return the revision of a ledger's tables.
 
     Raises:

@@ -51,7 +51,7 @@ def send(platform: Platform, text: str, key: str) -> bool:
         if not claim(platform, key):
             return False
         problem = _post(platform.environment.webhook_url.get_secret_value(), text)
-        settle(platform, key, done=problem is None)
+        close(platform, key, done=problem is None)
     except LedgerError as error:
         problem = str(error)
     if problem:
@@ -76,7 +76,7 @@ def claim(platform: Platform, key: str) -> bool:
     return True
 
 
-def settle(platform: Platform, key: str, done: bool) -> None:
+def close(platform: Platform, key: str, done: bool) -> None:
     """Note that `key` was told, or give it back."""
     with transaction(platform) as connection:
         if done:

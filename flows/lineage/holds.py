@@ -40,7 +40,7 @@ def holdings(graph: Graph, root: Path, track: Track) -> list[Holding]:
     found = []
     for stage in graph.stages:
         for path in _files(root, stage.outputs, stage.arguments.values()):
-            holding = _look(root, path, track)
+            holding = _holding(root, path, track)
             if holding is not None:
                 holding.stage = stage.name
                 found.append(holding)
@@ -60,7 +60,7 @@ def _files(root: Path, outputs: tuple[str, ...], arguments: Any) -> Iterator[Pat
             yield from (Path(folder) / name for name in sorted(names))
 
 
-def _look(root: Path, path: Path, track: Track) -> Holding | None:
+def _holding(root: Path, path: Path, track: Track) -> Holding | None:
     shown = path.relative_to(root).as_posix()
     match path.suffix:
         case ".parquet":

@@ -124,7 +124,7 @@ def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Regis
         check()
         clear_half_runs(client, experiment, workspace_id(platform.workspace), names.content)
         version = _create(client, experiment, graph, platform.workspace, names)
-    settle_aliases(client, platform, version)
+    enter_as_challenger(client, platform, version)
     return Registration(
         version=int(version.version),
         new=new,
@@ -161,7 +161,7 @@ def clear_half_runs(client: "MlflowClient", experiment: str, workspace: str, dig
     return len(half)
 
 
-def settle_aliases(client: "MlflowClient", platform: Platform, version: "ModelVersion") -> None:
+def enter_as_challenger(client: "MlflowClient", platform: Platform, version: "ModelVersion") -> None:
     """Put the version into the ledger as the challenger, and let MLflow show it."""
     enter(client, platform, version)
     mirror(platform)

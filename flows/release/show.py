@@ -27,7 +27,7 @@ def heal(platform: Platform) -> str:
     return ""
 
 
-def look(platform: Platform) -> dict[str, Any]:
+def overview(platform: Platform) -> dict[str, Any]:
     """Return every release, by version, with the aliases."""
     now = standing(platform)
     return {
@@ -36,7 +36,7 @@ def look(platform: Platform) -> dict[str, Any]:
     }
 
 
-def look_at(platform: Platform, version: int) -> dict[str, Any]:
+def history_of(platform: Platform, version: int) -> dict[str, Any]:
     """Return one release with its history.
 
     Raises:
@@ -49,7 +49,7 @@ def look_at(platform: Platform, version: int) -> dict[str, Any]:
     return release.as_json() | {"alias": now.alias_of(version), "history": [asdict(entry) for entry in history]}
 
 
-def look_at_log(platform: Platform) -> list[dict[str, Any]]:
+def log(platform: Platform) -> list[dict[str, Any]]:
     """Return the audit log, oldest first."""
     with reading(platform) as connection:
         return [asdict(entry) for entry in audit.entries(connection)]

@@ -10,7 +10,7 @@ import yaml
 
 from flows.deploy.here import Here, newer_rows
 from flows.deploy.inputs import corpus_digest, inputs_digest, override
-from flows.deploy.watch import settle
+from flows.deploy.watch import wait_until_still
 from flows.environment import Environment
 from flows.errors import Refusal
 from flows.ledger.attempts import attempt
@@ -82,12 +82,12 @@ def looks(*seen: str) -> Callable[[], str]:
 def test_a_corpus_has_settled_when_it_stays_the_same_for_long_enough() -> None:
     # Looked at every 10 s for 40 s of rest: b at 10, 20 s is new; c at 30 s begins the rest that ends at 70 s.
     waited: list[float] = []
-    assert settle(looks("b", "b", "c", "c", "c", "c", "c"), "a", 40, 1000, waited.append) == "c"
+    assert wait_until_still(looks("b", "b", "c", "c", "c", "c", "c"), "a", 40, 1000, waited.append) == "c"
     assert sum(waited) == 70
 
 
 def test_a_corpus_that_never_rests_is_given_up() -> None:
-    assert settle(looks(*map(str, range(100))), "a", 40, 200, lambda _: None) is None
+    assert wait_until_still(looks(*map(str, range(100))), "a", 40, 200, lambda _: None) is None
 
 
 def test_rows_come_from_the_last_finished_run_unless_this_workspace_is_newer(tmp_path: Path) -> None:

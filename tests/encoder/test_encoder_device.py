@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from components.encoder.device import compile_model, settle
+from components.encoder.device import compile_model, deterministic_device
 
 SETTLED = """
 import sys
 import torch
 from components import device
-from components.encoder.device import settle
-for settled, warns in ((lambda: device.settle("cpu", 1, "key"), True), (lambda: settle(1), False)):
+from components.encoder.device import deterministic_device
+for settled, warns in ((lambda: device.choose_device("cpu", 1, "key"), True), (lambda: deterministic_device(1), False)):
     settled()
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.is_deterministic_algorithms_warn_only_enabled() is warns
@@ -32,7 +32,7 @@ def test_deterministic_kernels_do_not_import_the_compiler() -> None:
 def test_the_compiler_is_told_of_them() -> None:
     import torch._inductor.config as inductor
 
-    settle(torch.get_num_threads())
+    deterministic_device(torch.get_num_threads())
     inductor.deterministic = False
     compile_model(nn.Linear(1, 1))
     assert inductor.deterministic is True

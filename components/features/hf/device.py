@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from components.device import settle
+from components.device import choose_device
 from components.features.params import HfParams
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ def device_and_dtype(params: HfParams) -> "tuple[torch.device, torch.dtype]":
     Raises:
         ValueError: a GPU is asked for and there is none.
     """
-    device = settle(params.device, params.threads, "features.device")
+    device = choose_device(params.device, params.threads, "features.device")
     import torch
 
     # On CPUs bfloat16 is slower than float32.
