@@ -72,6 +72,7 @@ while not stop.is_set():
                         connection.exec_driver_sql("INSERT INTO effects VALUES (%s)", (who,))
                         say("works")
         say("ends")
+        time.sleep(1.5)  # longer than it takes one who waits to look again
     except LeaseLost:
         say("lost")
     except Refusal as error:
