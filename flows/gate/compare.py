@@ -80,15 +80,11 @@ def compare(platform: Platform, a: str, b: str, out: Path | None) -> Comparison:
     require_same_queries(ours, theirs)
     from flows.gate.evidence import write
     from flows.gate.examples import embedded
-    from flows.gate.statistics import OneCluster
     from flows.gate.verdict import make_report
 
     queries = _queries(platform.workspace, ours)
     sides, made = [_side(one, queries) for one in (ours, theirs)], datetime.now(UTC).isoformat(timespec="seconds")
-    try:
-        report = make_report(queries, sides[0], sides[1], "comparison", settings, made)
-    except OneCluster as error:
-        raise Refusal(f"{ours.name} and {theirs.name} cannot be compared: {error}") from None
+    report = make_report(queries, sides[0], sides[1], "comparison", settings, made)
     page = (out or platform.workspace.reports / f"compare-{a}-{b}.html").resolve()
     beside = page.with_suffix(".json")
     write(beside, page, report, embedded(report.examples, platform.workspace.root, settings.media_mib))

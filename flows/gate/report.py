@@ -41,7 +41,7 @@ class Difference(Interval):
     """A share of queries (0 to 1), or a difference of two (-1 to 1), and what it takes to say how many would narrow it."""
 
     error: float
-    """Standard deviation over the resamples."""
+    """Standard error: the deviation over subsets of artists."""
     queries: int
     """How many it rests on."""
 
@@ -156,7 +156,7 @@ class Data(Sparse):
     queries: int
     """How many."""
     clusters: int
-    """How many groups of them are resampled as wholes."""
+    """How many groups of them (artists) are the pieces of evidence."""
     pool: int
     """Clips in a pool."""
     chance: float
@@ -187,9 +187,9 @@ class Provenance(Sparse):
     made: str
     """ISO 8601, UTC."""
     seed: int
-    """Of the bootstrap's draws."""
+    """Of the subsets that are drawn."""
     resamples: int
-    """Bootstrap resamples behind each interval."""
+    """Subsets of artists behind each interval, at most."""
 
 
 class GateReport(Part):

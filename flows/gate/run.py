@@ -139,30 +139,26 @@ def _examine(
     """Evaluate both and return the report; nothing is written."""
     from flows.gate.baseline import evaluate_cca
     from flows.gate.evaluate import evaluate_version, opened, time_versions
-    from flows.gate.statistics import OneCluster
     from flows.gate.verdict import make_report
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    try:
-        with ExitStack() as files:
-            ours = files.enter_context(opened(client, release))
-            if champion is None:
-                side = evaluate_version(ours, test)
-                cca = evaluate_cca(graph, workspace, test) if settings.floors.above_cca else None
-                return make_report(test.queries, side, cca, "floors", settings, made, key)
-            try:
-                theirs = files.enter_context(opened(client, champion))
-            except ArtifactsGone as error:
-                raise ArtifactsGone(
-                    f"the champion cannot be evaluated: {error}; or make another one champion with "
-                    "`needledrop rollback`; nothing was changed"
-                ) from None
-            sides = [evaluate_version(one, test) for one in (ours, theirs)]
-            spent = time_versions([ours, theirs], test, settings)
-            timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
-            return make_report(test.queries, timed[0], timed[1], "champion", settings, made, key)
-    except OneCluster as error:
-        raise Refusal(f"the test set cannot decide anything: {error}; add clips of other artists") from None
+    with ExitStack() as files:
+        ours = files.enter_context(opened(client, release))
+        if champion is None:
+            side = evaluate_version(ours, test)
+            cca = evaluate_cca(graph, workspace, test) if settings.floors.above_cca else None
+            return make_report(test.queries, side, cca, "floors", settings, made, key)
+        try:
+            theirs = files.enter_context(opened(client, champion))
+        except ArtifactsGone as error:
+            raise ArtifactsGone(
+                f"the champion cannot be evaluated: {error}; or make another one champion with "
+                "`needledrop rollback`; nothing was changed"
+            ) from None
+        sides = [evaluate_version(one, test) for one in (ours, theirs)]
+        spent = time_versions([ours, theirs], test, settings)
+        timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
+        return make_report(test.queries, timed[0], timed[1], "champion", settings, made, key)
 
 
 def _record(

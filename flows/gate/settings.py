@@ -41,11 +41,12 @@ class GateSettings(Section):
     """The gate."""
 
     seed: int = Field(ge=0, lt=2**63)
-    """Seed of the bootstrap's draws."""
+    """Seed of the subsets of artists that are drawn."""
     resamples: int = Field(ge=200, le=100_000)
-    """Bootstrap resamples behind each interval."""
+    """Subsets of artists behind each interval, drawn at random; where there are fewer, each is taken once."""
     confidence: float = Field(gt=0.5, lt=1)
-    """Coverage of the two-sided intervals; at 0.95 an equal model passes as better at most 2.5 % of the time."""
+    """Coverage of the two-sided intervals; at 0.95 an equal model passes as better at most 2.5 % of the time, by however few
+    artists the queries are, and fewer than 6 artists show nothing."""
     power: float = Field(gt=0.5, lt=1)
     """Chance of finding it with which the smallest detectable difference is stated."""
     minimum_effect: float = Field(gt=0, lt=1)

@@ -1,8 +1,11 @@
 """Paired differences of R@10 on the same queries, what follows from an interval, and the same in slices.
 
-Whole clusters of queries are resampled. The draws are those of `components.evaluation.bootstrap.cluster_weights`, so
-every figure equals what `paired_difference` gives. Here they are applied to sums per cluster, (R, K) @ (K, V), which
-costs a fraction and serves slices and worst-of-slices as well.
+Queries of one artist are alike, so artists (clusters) are the pieces of evidence, and there may be few of them. An
+interval's ends are order statistics of the figure over subsets of clusters, each cluster in or out with probability
+1/2 (typical values: J. A. Hartigan, Using Subsample Values as Typical Values, JASA 64, 1969). It holds just those
+differences that a randomisation test, which lets the two sides change places in whole clusters, would not reject: so
+two equal models pass as different at most as often as the confidence says, with any number of clusters of any size,
+where a bootstrap of 2 to 8 clusters errs two to ten times as often. Below `least_clusters` the interval is everything.
 
 What follows from an interval: shown, shown not to be, or not enough data to tell.
 
@@ -13,7 +16,7 @@ at least a floor f          low >= f                            high < f        
 
 verdict                     every check passed                  any check failed else
 
-Shapes: Q queries, K clusters, R resamples, V columns (systems, slices), S slices.
+Shapes: Q queries, K clusters, R subsets, V columns (systems, slices), S slices.
 """
 
 import math
@@ -24,7 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.bootstrap import cluster_weights, interval
 from components.evaluation.metrics_file import FUSED
 from components.evaluation.relevance import Tags
 from components.evaluation.slices import GROUPS, length_class, most_probable
@@ -35,27 +37,31 @@ from flows.gate.sides import Queries, Side
 Hits = NDArray[np.bool_]
 
 
-class OneCluster(ValueError):
-    """All queries are alike: resampling them as one says nothing."""
+def least_clusters(confidence: float) -> int:
+    """Return how many clusters an interval takes that is not everything: the only subset beyond its end must be rare.
+
+    >>> least_clusters(0.95)  # 1 of 2^6 subsets is less than 2.5 %
+    6
+    """
+    return math.ceil(-math.log2((1 - confidence) / 2))
 
 
 class Resampling:
-    """Draws of whole clusters, shared by every comparison on these queries."""
+    """Subsets of clusters, shared by every comparison on these queries."""
 
     def __init__(self, clusters: Sequence[str], resamples: int, seed: int) -> None:
-        """Draw once.
-
-        Raises:
-            OneCluster: an interval needs two at least.
-        """
+        """Take every subset but the empty one where they are at most ``resamples``, else so many at random."""
         names, self._member = np.unique(np.asarray(clusters), return_inverse=True)
-        if len(names) < 2:
-            raise OneCluster(f"{len(names)} cluster among {len(clusters)} queries: an interval needs two at least")
         self.clusters = len(names)
-        self._drawn = cluster_weights(names.tolist(), resamples, seed)  # (R, K)
+        every = 2**self.clusters - 1
+        if every <= resamples:
+            self._drawn = ((np.arange(1, every + 1)[:, None] >> np.arange(self.clusters)) & 1).astype(np.float32)
+        else:
+            random = np.random.default_rng(seed)
+            self._drawn = random.integers(0, 2, (resamples, self.clusters)).astype(np.float32)  # (R, K)
 
     def shares(self, hits: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the share of hits among counted queries in each resample (R, V); NaN where none was drawn.
+        """Return the share of hits among counted queries in each subset (R, V); NaN where none is in it.
 
         Args:
             hits: (Q, V).
@@ -75,20 +81,39 @@ class Resampling:
 
     def share(self, hits: Hits, confidence: float) -> Difference:
         """Return one system's share of hits (Q,)."""
-        sampled = self.shares(hits[:, None], np.ones((len(hits), 1), np.bool_))[:, 0]
-        return estimate(float(hits.mean()), sampled, confidence, len(hits))
+        drawn = self.shares(hits[:, None], np.ones((len(hits), 1), np.bool_))[:, 0]
+        return estimate(float(hits.mean()), drawn, confidence, len(hits), least=0.0)
 
     def difference(self, ours: Hits, theirs: Hits, confidence: float) -> Difference:
         """Return the share of hits of ours less that of theirs (Q,)."""
-        sampled = self.shares(np.stack([ours, theirs], axis=1), np.ones((len(ours), 2), np.bool_))
-        return estimate(float(ours.mean() - theirs.mean()), sampled[:, 0] - sampled[:, 1], confidence, len(ours))
+        drawn = self.shares(np.stack([ours, theirs], axis=1), np.ones((len(ours), 2), np.bool_))
+        return estimate(float(ours.mean() - theirs.mean()), drawn[:, 0] - drawn[:, 1], confidence, len(ours))
 
 
-def estimate(value: float, sampled: NDArray[np.float64], confidence: float, queries: int) -> Difference:
-    """Return a value with the percentiles and the spread of its resamples (R,); those with no queries are left out."""
-    known = sampled[np.isfinite(sampled)]
-    ends = interval(value, known, confidence)
-    return Difference(value=value, low=ends.low, high=ends.high, error=float(known.std()), queries=queries)
+def estimate(
+    value: float, drawn: NDArray[np.float64], confidence: float, queries: int, least: float = -1.0
+) -> Difference:
+    """Return a value with its interval and its standard error.
+
+    Args:
+        value: over all clusters.
+        drawn: the same over subsets of them (R,); NaN where a subset has no queries, which speaks for neither end.
+        confidence: of the two-sided interval.
+        queries: that it rests on.
+        least: the least that it can be, and so the end of an interval that rests on too few clusters; the most is 1.
+
+    >>> means = np.array([0.1, 0.2, 0.3, 0.2, 0.2, 0.25, 0.15])  # subsets of three clusters: 0.1, 0.2, 0.3
+    >>> seen = estimate(0.2, means, 0.75, 30)  # beyond either end at most 1/8: the empty subset
+    >>> (seen.low, seen.high)
+    (0.1, 0.3)
+    """
+    known = np.sort(drawn[np.isfinite(drawn)])
+    # As many subsets, the empty one among them, may lie beyond an end as the test may reject; the small term is for
+    # a product such as 0.025 x 40 that is meant to be whole.
+    beyond = math.floor((1 - confidence) / 2 * (len(drawn) + 1) + 1e-9) - (len(drawn) - len(known))
+    low, high = (float(known[beyond - 1]), float(known[-beyond])) if beyond > 0 else (least, 1.0)
+    error = float(known.std()) if len(known) else 0.0
+    return Difference(value=value, low=low, high=high, error=error, queries=queries)
 
 
 def superiority(difference: Difference, minimum: float) -> Outcome:
@@ -176,14 +201,16 @@ def slice_differences(
     """Return every slice, and the difference between the worst-served slices; None where none is judged.
 
     The latter is R@10 of ours in the slice it serves worst less that of theirs in the slice it serves worst. In
-    each resample both take their own minimum, so what a minimum of noisy figures loses is lost on both sides.
+    each subset both take their own minimum, so what a minimum of noisy figures loses is lost on both sides.
     """
-    cut = slice_masks(queries)
+    cut, enough = slice_masks(queries), least_clusters(settings.confidence)
     if not cut:
         return [], None
     keys, counted = list(cut), np.stack(list(cut.values()), axis=1)  # (Q, S)
     sizes, spread = counted.sum(axis=0), [len(set(np.asarray(queries.clusters)[mask])) for mask in cut.values()]
-    judged = np.array([size >= settings.least_slice and many > 1 for size, many in zip(sizes, spread, strict=True)])
+    judged = np.array(
+        [size >= settings.least_slice and many >= enough for size, many in zip(sizes, spread, strict=True)]
+    )
     at_once = 1 - (1 - settings.confidence) / max(1, int(judged.sum()))
     hits = [np.broadcast_to(side.hits(FUSED)[:, None], counted.shape) for side in (ours, theirs)]
     own, other = ((hit & counted).sum(axis=0) / sizes for hit in hits)  # (S,)
@@ -204,12 +231,17 @@ def slice_differences(
                 judged=bool(judged[at]),
                 ours=float(own[at]),
                 theirs=float(other[at]),
-                difference=between(settings.confidence) if spread[at] > 1 else None,
+                difference=between(settings.confidence) if spread[at] >= enough else None,
                 adjusted=between(at_once) if judged[at] else None,
             )
         )
     if not judged.any():
         return slices, None
-    worst = np.nanmin(drawn_own[:, judged], axis=1) - np.nanmin(drawn_other[:, judged], axis=1)
+    # A judged slice that a subset has nothing of is passed over, on both sides alike.
+    lowest = [
+        np.min(drawn[:, judged], axis=1, initial=1.0, where=np.isfinite(drawn[:, judged]))
+        for drawn in (drawn_own, drawn_other)
+    ]
+    worst = np.where(np.isfinite(drawn_own[:, judged]).any(axis=1), lowest[0] - lowest[1], np.nan)
     value = float(own[judged].min() - other[judged].min())
     return slices, estimate(value, worst, settings.confidence, int(counted[:, judged].any(axis=1).sum()))

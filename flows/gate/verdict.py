@@ -62,7 +62,7 @@ class Differences:
         modes: R@10 of ours less that of theirs, by query mode that both have.
         slices: the same in slices, for video+text.
         worst: between the slices that each serves worst; None where no slice is large enough.
-        detectable: smallest true gain for video+text that this data would show; None without texts.
+        detectable: smallest true gain for video+text that this data would show; None without texts or with too few artists.
     """
 
     modes: dict[Mode, Difference]
@@ -91,9 +91,6 @@ def make_report(
         settings: of the gate.
         made: when, ISO 8601.
         key: what the verdict follows from; see `evidence.key_of`.
-
-    Raises:
-        OneCluster: the queries are all of one artist.
     """
     resampling = Resampling(queries.clusters, settings.resamples, settings.seed)
     apart = None if theirs is None else measure(queries, ours, theirs, resampling, settings)
@@ -109,7 +106,7 @@ def make_report(
         format=FORMAT,
         kind=kind,
         verdict=verdict,
-        words=_words(verdict, kind, ours, theirs, apart, checks, settings),
+        words=_words(verdict, kind, ours, theirs, apart, checks, resampling.clusters, settings),
         challenger=_side(ours, resampling, settings),
         other=None if theirs is None else _side(theirs, resampling, settings),
         checks=tuple(checks),
@@ -139,8 +136,10 @@ def measure(queries: Queries, ours: Side, theirs: Side, resampling: Resampling, 
     if FUSED not in modes:
         return Differences(modes, [], None, None)
     slices, worst = statistics.slice_differences(queries, ours, theirs, resampling, settings)
-    error = modes[FUSED].error
-    least = statistics.detectable(error, settings.confidence, settings.power, settings.minimum_effect)
+    least = None
+    if resampling.clusters >= statistics.least_clusters(settings.confidence):
+        error = modes[FUSED].error
+        least = statistics.detectable(error, settings.confidence, settings.power, settings.minimum_effect)
     return Differences(modes, slices, worst, least)
 
 
@@ -263,6 +262,7 @@ def _words(
     theirs: Side | None,
     apart: Differences | None,
     checks: list[Check],
+    clusters: int,
     settings: GateSettings,
 ) -> Words:
     """Return a headline, a sentence on what was found, and what to do next."""
@@ -281,7 +281,7 @@ def _words(
         then = f"{_start(against)} stays champion." if kind == "champion" else "There is still no champion."
     else:
         headline = f"Not enough data to tell whether {ours.name} may be promoted"
-        then = f"Open: {'; '.join(open_)}. {_more_data(gain, apart, settings)}".strip()
+        then = f"Open: {'; '.join(open_)}. {_more_data(gain, apart, clusters, settings)}".strip()
     return Words(headline=headline, found=found, next=then)
 
 
@@ -294,15 +294,24 @@ def _sentence(ours: Side, theirs: Side, gain: Difference, settings: GateSettings
     )
 
 
-def _more_data(gain: Difference | None, apart: Differences | None, settings: GateSettings) -> str:
+def _more_data(gain: Difference | None, apart: Differences | None, clusters: int, settings: GateSettings) -> str:
+    enough = statistics.least_clusters(settings.confidence)
+    if clusters < enough:
+        by = f"{clusters} artist{'' if clusters == 1 else 's'}"
+        return (
+            f"The test clips are by {by}; an interval of {settings.confidence:.0%} takes {enough} at least: "
+            "add clips of other artists."
+        )
     if gain is None or apart is None or apart.detectable is None:
         return ""
-    said = f"With these {gain.queries:,} queries a true gain of {100 * apart.detectable:.1f} points would be found "
-    said += f"{settings.power:.0%} of the time"
+    said = f"With these {gain.queries:,} queries by {clusters:,} artists a true gain of {100 * apart.detectable:.1f} points "
+    said += f"would be found {settings.power:.0%} of the time"
     if gain.value >= settings.minimum_effect and gain.error > 0:
         wanted = statistics.queries_for(gain.value, gain, settings.confidence, settings.power)
         if wanted > gain.queries:
-            said += f"; one of {100 * gain.value:.1f} points, as seen here, takes about {_round(wanted):,} queries"
+            artists = _round(round(wanted / gain.queries * clusters))
+            said += f"; one of {100 * gain.value:.1f} points, as seen here, takes about {_round(wanted):,} queries "
+            said += f"by {artists:,} artists"
     return f"{said}."
 
 
