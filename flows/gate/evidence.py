@@ -1,15 +1,19 @@
 """The evidence of a gate: its files, beside the version's run in MLflow, and recalled by a key.
 
-The key names what a verdict follows from (both models, test set, settings). Where a version carries the
+The key names what a verdict follows from (both models, test set, settings, code). Where a version carries the
 key already, its report is the evidence, and nothing is computed or written anew.
 """
 
 import hashlib
 import json
+import os
+import platform
 import tempfile
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from components.code import code_digest
 from components.stage import atomic_file, write_json
 from flows.errors import Refusal
 from flows.gate.page import render
@@ -24,12 +28,27 @@ if TYPE_CHECKING:
 VERDICT_TAG: Final = "needledrop.gate"
 KEY_TAG: Final = "needledrop.gate.key"
 EVIDENCE_TAG: Final = "needledrop.gate.evidence"
+_DAY: Final = timedelta(days=1)
 
 
 def key_of(challenger: str, champion: str | None, test_digest: str, settings_digest: str) -> str:
-    """Return the name of a verdict."""
-    told = json.dumps([challenger, champion, test_digest, settings_digest])
+    """Return the name of a verdict; the code that judges is part of it."""
+    code = code_digest("flows.gate.evaluate", "flows.gate.verdict:make_report")
+    told = json.dumps([challenger, champion, test_digest, settings_digest, code])
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def this_machine() -> str:
+    """Return a digest that tells machines apart on which times differ; it tells nothing about them."""
+    told = [platform.node(), platform.machine(), platform.processor(), os.cpu_count()]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+
+
+def holds(report: GateReport, machine: str, now: datetime) -> bool:
+    """Return whether a verdict says as much today: times are those of one machine, and of one day."""
+    if not any(check.key == "latency" for check in report.checks):
+        return True
+    return report.provenance.machine == machine and now - datetime.fromisoformat(report.provenance.made) < _DAY
 
 
 def folder_of(evidence: str) -> str:

@@ -34,6 +34,6 @@ def render(report: GateReport, media: dict[str, str]) -> str:
         media=media,
         by_mode=by_mode(report),
         by_slice=by_slice(report),
-        data=report.data.model_dump() | {"text_source": _TEXTS.get(source, source)},
+        data=report.data.model_dump(exclude={"left_out"}) | {"text_source": _TEXTS.get(source, source)},
         statistics=report.provenance.model_dump() | {"settings": report.settings_digest},
     )

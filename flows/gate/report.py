@@ -175,6 +175,8 @@ class Data(Sparse):
     """Digest of what the features of these clips were made from."""
     text_content: str | None = None
     """Digest of what the features of these clips were made from."""
+    left_out: dict[str, str] | None = None
+    """Test clips that are not compared on, by clip id: which side learnt from them, and how; absent where there are none."""
     clusters_by: str | None = None
     """What a comparison of logged ranks clusters by."""
 
@@ -186,6 +188,8 @@ class Provenance(Sparse):
     """What the verdict follows from, as a digest; a comparison has none."""
     made: str
     """ISO 8601, UTC."""
+    machine: str | None = None
+    """Where queries were timed; a digest."""
     seed: int
     """Of the subsets that are drawn."""
     resamples: int

@@ -74,8 +74,8 @@ def run_gate(graph: Graph, platform: Platform, version: int | None) -> GateResul
     key = evidence.key_of(release.digest, champion.digest if champion else None, test.queries.digest, settings.digest())
     folder = platform.workspace.reports / f"gate-{release.version}"
     report = evidence.recall(client, uri, release.version, release.run_id, key, folder)
-    known = report is not None
-    if report is None:
+    known = report is not None and evidence.holds(report, evidence.this_machine(), datetime.now(UTC))
+    if report is None or not known:
         report = _examine(client, graph, platform.workspace, test, release, champion, settings, key)
         from flows.gate.examples import embedded
 
@@ -138,7 +138,7 @@ def _examine(
 ) -> GateReport:
     """Evaluate both and return the report; nothing is written."""
     from flows.gate.baseline import evaluate_cca
-    from flows.gate.evaluate import evaluate_version, opened, time_versions
+    from flows.gate.evaluate import apart_from_learnt, evaluate_version, opened, time_versions
     from flows.gate.verdict import make_report
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
@@ -147,7 +147,8 @@ def _examine(
         if champion is None:
             side = evaluate_version(ours, test)
             cca = evaluate_cca(graph, workspace, test) if settings.floors.above_cca else None
-            return make_report(test.queries, side, cca, "floors", settings, made, key)
+            asked, told = apart_from_learnt(client, test, [ours], [side] if cca is None else [side, cca])
+            return make_report(asked, told[0], told[1] if cca else None, "floors", settings, made, key)
         try:
             theirs = files.enter_context(opened(client, champion))
         except ArtifactsGone as error:
@@ -158,7 +159,8 @@ def _examine(
         sides = [evaluate_version(one, test) for one in (ours, theirs)]
         spent = time_versions([ours, theirs], test, settings)
         timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
-        return make_report(test.queries, timed[0], timed[1], "champion", settings, made, key)
+        asked, told = apart_from_learnt(client, test, [ours, theirs], timed)
+        return make_report(asked, told[0], told[1], "champion", settings, made, key, evidence.this_machine())
 
 
 def _record(

@@ -25,7 +25,8 @@ class Margins(Section):
     coverage: float = Field(gt=0, lt=1)
     """Share of the test catalogue: loss of tracks that are in some list of ten."""
     latency: float = Field(gt=0, le=10)
-    """Share of the champion's time per query that the challenger may take more; 0.25 is a quarter longer."""
+    """Share of the champion's time per query that the challenger may take more; 0.25 is a quarter longer. A miss counts
+    when two measurements in turns show it."""
 
 
 class Floors(Section):

@@ -4,9 +4,10 @@ Ranks are of video-to-music retrieval over whole tracks, 1 = first. Q queries, b
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,7 @@ class Queries:
         labels: names (Q,) by what slices are cut by; None where a clip has none.
         rows: manifest rows by clip id; may lack clips.
         texts: the words of each query, where there are any.
+        left_out: clips that are not asked about, since a side learnt from them; by clip id, in words.
     """
 
     clips: tuple[str, ...]
@@ -45,9 +47,20 @@ class Queries:
     labels: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def only(self, kept: NDArray[np.bool_]) -> "Queries":
+        """Return those of them (Q,) that are kept."""
+        return replace(
+            self,
+            clips=tuple(itertools.compress(self.clips, kept)),
+            clusters=tuple(itertools.compress(self.clusters, kept)),
+            number=tuple(itertools.compress(self.number, kept)),
+            labels={by: tuple(itertools.compress(names, kept)) for by, names in self.labels.items()},
+        )
 
     @property
     def digest(self) -> str:
@@ -65,7 +78,7 @@ class Side:
         ranks: (Q,) by query mode.
         top: (Q,) clip id of the first answer, by query mode.
         coverage: share of the test catalogue that is in some list of ten, by query mode; empty if not known.
-        latency_ms: (rounds,) time per query; None if not measured.
+        latency_ms: (measurements, rounds) time per query; None if not measured.
         facts: what names it, for the provenance.
     """
 
@@ -75,6 +88,15 @@ class Side:
     coverage: Mapping[Mode, float] = field(default_factory=dict)
     latency_ms: NDArray[np.float64] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    def only(self, kept: NDArray[np.bool_]) -> "Side":
+        """Return it with those queries (Q,) that are kept; with none, it has no mode."""
+        modes = list(self.ranks) if kept.any() else []
+        return replace(
+            self,
+            ranks={mode: self.ranks[mode][kept] for mode in modes},
+            top={mode: self.top[mode][kept] for mode in modes},
+        )
 
     def hits(self, mode: Mode) -> NDArray[np.bool_]:
         """Return (Q,) whether the right track is among the first ten."""

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.metrics_file import FUSED
+from components.evaluation.metrics_file import FUSED, Interval
 from components.evaluation.relevance import Tags
 from components.evaluation.slices import GROUPS, length_class, most_probable
 from flows.gate.report import Difference, Outcome, Slice
@@ -135,6 +135,43 @@ def floor(share: Difference, least: float) -> Outcome:
     if share.low >= least:
         return "passed"
     return "failed" if share.high < least else "inconclusive"
+
+
+def slowdown(ours: NDArray[np.float64], theirs: NDArray[np.float64], confidence: float) -> Interval | None:
+    """Return by which share ours takes longer: the median over rounds of the ratio, less 1, with its interval.
+
+    The interval's ends are order statistics of the ratios (the sign test turned round), so that a few rounds in which
+    something else kept the machine busy move nothing.
+
+    Args:
+        ours: times (R,) in any unit, measured in turns with theirs on the same queries.
+        theirs: times (R,).
+        confidence: of the two-sided interval.
+
+    Returns:
+        None where the rounds are so few that no order statistic lies far enough out.
+    """
+    from scipy.stats import quantile_test
+
+    ratios = ours / theirs - 1
+    ends = quantile_test(ratios, p=0.5).confidence_interval(confidence)
+    if math.isnan(ends.low) or math.isnan(ends.high):
+        return None
+    return Interval(value=float(np.median(ratios)), low=float(ends.low), high=float(ends.high))
+
+
+def not_slower(measured: Sequence[Interval | None], together: Interval | None, limit: float) -> Outcome:
+    """Tell whether a slowdown is at most ``limit``: a miss counts when it was shown in two measurements.
+
+    Args:
+        measured: each measurement by itself.
+        together: all rounds of them.
+        limit: share.
+    """
+    if together is not None and together.high <= limit:
+        return "passed"
+    shown = [one is not None and one.low > limit for one in measured]
+    return "failed" if len(shown) > 1 and all(shown) else "inconclusive"
 
 
 def at_most(figure: float, limit: float) -> Outcome:

@@ -1,10 +1,12 @@
 """The verdict: the checks of a gate, each a question with its limit and outcome, and the report that holds them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.evaluation.metrics import summarise
 from components.evaluation.metrics_file import FUSED, MODES, Interval, Mode
@@ -52,6 +54,7 @@ _WRONG: Final[dict[Key, str]] = {
     "cca": "is not better than CCA on the same data",
 }
 _NO_TEXTS: Final = "the test clips have no texts"
+_NONE_LEFT: Final = "no test clip is left that no version learnt from"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def make_report(
     settings: GateSettings,
     made: str,
     key: str | None = None,
+    machine: str | None = None,
 ) -> GateReport:
     """Return the report with its verdict; equal tables give an equal report.
 
@@ -91,13 +95,14 @@ def make_report(
         settings: of the gate.
         made: when, ISO 8601.
         key: what the verdict follows from; see `evidence.key_of`.
+        machine: where the sides were timed; see `evidence.this_machine`.
     """
     resampling = Resampling(queries.clusters, settings.resamples, settings.seed)
     apart = None if theirs is None else measure(queries, ours, theirs, resampling, settings)
     checks: list[Check] = []
     if kind == "champion":
         assert theirs is not None and apart is not None  # noqa: S101
-        checks = list(_against_champion(ours, theirs, apart, settings))
+        checks = list(_against_champion(ours, theirs, queries, apart, settings))
     elif kind == "floors":
         over_cca = apart.modes.get(FUSED) if apart else None
         checks = list(_against_floors(ours, queries, over_cca, resampling, settings))
@@ -106,7 +111,7 @@ def make_report(
         format=FORMAT,
         kind=kind,
         verdict=verdict,
-        words=_words(verdict, kind, ours, theirs, apart, checks, resampling.clusters, settings),
+        words=_words(verdict, kind, queries, ours, theirs, apart, checks, resampling.clusters, settings),
         challenger=_side(ours, resampling, settings),
         other=None if theirs is None else _side(theirs, resampling, settings),
         checks=tuple(checks),
@@ -121,11 +126,12 @@ def make_report(
             pool=queries.pool,
             chance=queries.chance,
             text_source=queries.text_source,
+            left_out=dict(queries.left_out) or None,
             **queries.data,
         ),
         settings=settings,
         settings_digest=settings.digest(),
-        provenance=Provenance(key=key, made=made, seed=settings.seed, resamples=settings.resamples),
+        provenance=Provenance(key=key, made=made, machine=machine, seed=settings.seed, resamples=settings.resamples),
     )
 
 
@@ -143,12 +149,14 @@ def measure(queries: Queries, ours: Side, theirs: Side, resampling: Resampling, 
     return Differences(modes, slices, worst, least)
 
 
-def _against_champion(ours: Side, theirs: Side, apart: Differences, settings: GateSettings) -> Iterator[Check]:
+def _against_champion(
+    ours: Side, theirs: Side, queries: Queries, apart: Differences, settings: GateSettings
+) -> Iterator[Check]:
     """Yield the checks of a challenger."""
     least, margins = settings.minimum_effect, settings.margins
-    gain = apart.modes.get(FUSED)
+    gain, missing = apart.modes.get(FUSED), _NO_TEXTS if len(queries) else _NONE_LEFT
     if gain is None:
-        yield _unknown("superiority", _NO_TEXTS)
+        yield _unknown("superiority", missing)
     else:
         limit = f"interval above 0, gain at least {_plain(least)}"
         outcome = statistics.superiority(gain, least)
@@ -158,7 +166,7 @@ def _against_champion(ours: Side, theirs: Side, apart: Differences, settings: Ga
         if mode in apart.modes:
             yield _not_worse(key, apart.modes[mode], margin)
         else:
-            yield _unknown(key, _NO_TEXTS)
+            yield _unknown(key, missing)
     yield from _slices(apart, margins.worst_slice, settings.least_slice)
     if FUSED in ours.coverage and FUSED in theirs.coverage:
         own, other = ours.coverage[FUSED], theirs.coverage[FUSED]
@@ -170,14 +178,25 @@ def _against_champion(ours: Side, theirs: Side, apart: Differences, settings: Ga
             {"challenger": own, "champion": other},
         )
     if ours.latency_ms is not None and theirs.latency_ms is not None:
-        own, other = float(np.median(ours.latency_ms)), float(np.median(theirs.latency_ms))
-        yield _check(
-            "latency",
-            f"{own:.2f} ms a query, champion {other:.2f} ms ({own / other - 1:+.0%})",
-            f"at most {margins.latency:.0%} longer",
-            statistics.at_most(own / other - 1, margins.latency),
-            {"challenger_ms": own, "champion_ms": other},
-        )
+        yield _latency(ours.latency_ms, theirs.latency_ms, settings)
+
+
+def _latency(ours: NDArray[np.float64], theirs: NDArray[np.float64], settings: GateSettings) -> Check:
+    """Return the check of times (measurements, rounds)."""
+    limit = settings.margins.latency
+    each = [statistics.slowdown(one, other, settings.confidence) for one, other in zip(ours, theirs, strict=True)]
+    together = statistics.slowdown(ours.ravel(), theirs.ravel(), settings.confidence)
+    own, other = float(np.median(ours)), float(np.median(theirs))
+    twice = ", measured twice" if len(each) > 1 else ""
+    longer = float(np.median(ours / theirs)) - 1
+    ends = "too few rounds for an interval" if together is None else f"[{together.low:+.0%}, {together.high:+.0%}]"
+    return _check(
+        "latency",
+        f"{own:.2f} ms a query, champion {other:.2f} ms ({longer:+.0%} {ends}{twice})",
+        f"interval below {limit:.0%} longer; a miss counts when shown twice",
+        statistics.not_slower(each, together, limit),
+        {"challenger_ms": own, "champion_ms": other, "longer": longer, "measured": len(each)},
+    )
 
 
 def _slices(apart: Differences, margin: float, least: int) -> Iterator[Check]:
@@ -206,7 +225,7 @@ def _against_floors(
     """
     floors = settings.floors
     if FUSED not in ours.ranks:
-        yield _unknown("chance", _NO_TEXTS)
+        yield _unknown("chance", _NO_TEXTS if len(queries) else _NONE_LEFT)
         return
     share = resampling.share(ours.hits(FUSED), settings.confidence)
     least = floors.times_chance * queries.chance
@@ -258,6 +277,7 @@ def _side(side: Side, resampling: Resampling, settings: GateSettings) -> SideRep
 def _words(
     verdict: Outcome | None,
     kind: Kind,
+    queries: Queries,
     ours: Side,
     theirs: Side | None,
     apart: Differences | None,
@@ -268,7 +288,8 @@ def _words(
     """Return a headline, a sentence on what was found, and what to do next."""
     gain = apart.modes.get(FUSED) if apart else None
     against = theirs.name if theirs else "the floors"
-    found = _sentence(ours, theirs, gain, settings) if theirs and gain else ""
+    said = [_sentence(ours, theirs, gain, settings) if theirs and gain else "", _left_out(queries)]
+    found = " ".join(filter(None, said))
     if kind == "comparison":
         return Words(headline=f"{_start(ours.name)} against {against}", found=found, next="")
     failed = [_WRONG[check.key] for check in checks if check.outcome == "failed"]
@@ -294,6 +315,14 @@ def _sentence(ours: Side, theirs: Side, gain: Difference, settings: GateSettings
     )
 
 
+def _left_out(queries: Queries) -> str:
+    if not queries.left_out:
+        return ""
+    total, ways = len(queries) + len(queries.left_out), Counter(queries.left_out.values())
+    told = "; ".join(f"{count}: {way}" for way, count in sorted(ways.items()))
+    return f"{len(queries.left_out):,} of {total:,} test clips are not compared on, since a version learnt from them ({told})."
+
+
 def _more_data(gain: Difference | None, apart: Differences | None, clusters: int, settings: GateSettings) -> str:
     enough = statistics.least_clusters(settings.confidence)
     if clusters < enough:
@@ -316,6 +345,8 @@ def _more_data(gain: Difference | None, apart: Differences | None, clusters: int
 
 
 def _points(difference: Difference) -> str:
+    if (difference.low, difference.high) == (-1, 1):
+        return f"{100 * difference.value:+.1f} points, by too few artists for an interval"
     return f"{100 * difference.value:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
 
 

@@ -12,7 +12,7 @@ from flows.errors import Refusal
 from flows.gate.report import GateReport, read_report
 from flows.lineage.chain import chain, release_of
 from flows.lineage.naming import registry
-from flows.lineage.written import SEED, Row, read_lineage
+from flows.release.clips import SEED, Row, read_clips
 from flows.release.evidence import find_report
 from flows.workspace.platform import Platform
 
@@ -65,7 +65,7 @@ def collect(platform: Platform, model: str) -> Facts:
             lineage=lineage,
             metrics=_metrics(client, run_id, scratch),
             params=read_params(Path(client.download_artifacts(run_id, str(PARAMS_FILE), scratch))),
-            rows=read_lineage(client, run_id),
+            rows=read_clips(client, run_id),
             gate=None if report is None else _gate(client, run_id, report, scratch),
         )
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from flows.errors import OK, USAGE, Refusal
 from flows.lineage.saw import said, show_track, touched, who_saw
-from flows.lineage.written import SEED, written_table
+from flows.lineage.written import written_table
+from flows.release.clips import SEED
 from flows.workspace.console import console, table
 from flows.workspace.graph import Graph, Stage, load_graph
 from flows.workspace.platform import Platform

@@ -8,8 +8,9 @@ from flows.lineage.chain import release_of
 from flows.lineage.holds import holdings
 from flows.lineage.naming import all_aliases, registry, tag
 from flows.lineage.track import Row, Track, find_track
-from flows.lineage.written import SEED, captions_shown, read_lineage, written_table
+from flows.lineage.written import captions_shown, written_table
 from flows.registry.tracking import MODEL, exists
+from flows.release.clips import SEED, read_clips
 from flows.workspace.console import console, table
 from flows.workspace.graph import Graph, load_graph
 from flows.workspace.platform import Platform
@@ -74,7 +75,7 @@ def _versions(platform: Platform) -> list[dict[str, Any]]:
                 "aliases": sorted(name for name, number in aliases.items() if number == int(one.version)),
                 "run": tag(one, "run"),
                 "release": release_of(platform, int(one.version)),
-                "rows": read_lineage(client, tag(one, "run")),
+                "rows": read_clips(client, tag(one, "run")),
             }
             for one in found
         ]

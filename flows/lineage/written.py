@@ -1,47 +1,12 @@
-"""What a version's run keeps of its clips: enough to say, years later, what a version saw of a track.
+"""What a version's run is given of its clips, and what the graph's files say of them."""
 
-One Parquet table, `clips.parquet`: a row per clip of the manifest and per track of the tagger's seed
-library. The manifest itself is in DVC's cache, which may be cleared; this stays with the run.
-"""
-
-import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from components.tables import read_rows, write_rows
+from flows.release.clips import CLIPS, SCHEMA, SEED, Row
 from flows.workspace.graph import Graph, Stage
 from flows.workspace.workspace import Workspace
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-Row = dict[str, Any]
-
-FOLDER, CLIPS = "lineage", "clips.parquet"
-SEED = "seed"  # stands in column split for a track of the tagger's seed library
-
-_S = pa.string()
-SCHEMA = pa.schema(
-    [
-        pa.field("clip_id", _S, nullable=False),
-        ("video_id", _S),
-        ("track_id", _S),
-        ("artist_id", _S),
-        pa.field("split", _S, nullable=False),  # train, val, test, seed
-        pa.field("uri", _S, nullable=False),
-        pa.field("sha256", _S, nullable=False),  # of the file
-        ("title", _S),
-        ("artist", _S),
-        ("licence", _S),
-        pa.field("trained", pa.bool_(), nullable=False),  # of the train split, with every feature that training needs
-        pa.field("described", pa.bool_(), nullable=False),  # has a human description
-        pa.field("indexed", pa.bool_(), nullable=False),  # is in the version's catalogue
-        pa.field("exemplar_ids", pa.list_(_S), nullable=False),  # clips that were shown to write its caption
-    ]
-)
 
 
 def write_lineage(graph: Graph, workspace: Workspace, folder: Path) -> None:
@@ -50,7 +15,7 @@ def write_lineage(graph: Graph, workspace: Workspace, folder: Path) -> None:
     Args:
         graph: says where the files are.
         workspace: holds them.
-        folder: a scratch folder; log it as run artifact folder `FOLDER`.
+        folder: a scratch folder; log it as run artifact folder `release.clips.FOLDER`.
     """
     root = workspace.root
     files = graph.files
@@ -80,14 +45,6 @@ def write_lineage(graph: Graph, workspace: Workspace, folder: Path) -> None:
         for row in written_table(graph, root, "seed")
     ]
     write_rows(folder / CLIPS, rows, SCHEMA, sort_by=("split", "clip_id"))
-
-
-def read_lineage(client: "MlflowClient", run_id: str) -> list[Row] | None:
-    """Return the rows that a run keeps; None where it was made before runs kept them."""
-    if not any(item.path == FOLDER for item in client.list_artifacts(run_id)):
-        return None
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_rows(Path(client.download_artifacts(run_id, f"{FOLDER}/{CLIPS}", scratch)), SCHEMA)
 
 
 def clips_of(folder: Path) -> set[str]:

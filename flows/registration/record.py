@@ -74,8 +74,8 @@ def log_memory(client: "MlflowClient", graph: Graph, workspace: Workspace) -> No
     from flows.drift.logged import champion_reference
     from flows.drift.stored import FOLDER as DRIFT
     from flows.drift.stored import write_reference
-    from flows.lineage.written import FOLDER as LINEAGE
     from flows.lineage.written import write_lineage
+    from flows.release.clips import FOLDER as LINEAGE
 
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / LINEAGE).mkdir()

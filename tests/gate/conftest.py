@@ -108,6 +108,7 @@ def manifest() -> list[dict[str, Any]]:
             "video_id": f"v{at}",
             "track_id": f"t{at}",
             "artist_id": f"{split} {at // 2}",
+            "sha256": f"file {at}",
         }
         rows.append(row | ids | {"split": split, "start_s": 0.0, "uri": f"media/{at}.mp4", "title": f"Title {at}"})
     return rows

@@ -3,19 +3,30 @@
 import hashlib
 import json
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.tables import write_rows
 from flows.errors import GATE_FAILED, Refusal
 from flows.gate.compare import compare
-from flows.gate.evidence import EVIDENCE_TAG, VERDICT_TAG
+from flows.gate.evidence import EVIDENCE_TAG, VERDICT_TAG, holds, this_machine
 from flows.gate.report import read_report
 from flows.gate.run import GateResult, run_gate
 from flows.registry.tracking import MODEL
+from flows.release.clips import CLIPS as CLIPS_TABLE
+from flows.release.clips import FOLDER, SCHEMA
 from flows.release.unit import ArtifactsGone
 
-from .conftest import TEST, Works
+from .conftest import CLIPS, TEST, Works, manifest
+
+
+def clip_row(row: dict[str, Any]) -> dict[str, Any]:
+    """What a run keeps of a clip of the manifest."""
+    flags = dict.fromkeys(("trained", "described", "indexed"), True)
+    return {name: row.get(name) for name in SCHEMA.names} | flags | {"exemplar_ids": []}
 
 
 def gate(works: Works, version: int | None = None) -> GateResult:
@@ -126,6 +137,35 @@ def test_refusals_name_the_next_step_and_change_nothing(reigning: Works) -> None
     refused("the test set cannot be read: .*needledrop retrain", 2)
     moved.rename(manifest)
     path.write_text(settings)
+
+
+def test_test_clips_that_a_version_learnt_from_are_left_out(reigning: Works, tmp_path: Path) -> None:
+    """The challenger of another workspace, whose splits were others: ten of today's test clips taught it."""
+    release = reigning.register(5)
+    splits = ["train"] * 8 + ["val"] * 2 + ["test"] * (CLIPS - 10)
+    rows = [row | {"split": split} for row, split in zip(manifest(), splits, strict=True)]
+    write_rows(tmp_path / CLIPS_TABLE, [clip_row(row) for row in rows], SCHEMA, sort_by=("split", "clip_id"))
+    reigning.client.log_artifact(release.run_id, str(tmp_path / CLIPS_TABLE), FOLDER)
+    result = gate(reigning, release.version)
+    report = read_report(Path(result.report).read_bytes(), "the report")
+    assert report.data.queries == TEST - 10 and report.data.left_out is not None
+    assert sorted(report.data.left_out) == [f"clip-{at:02d}" for at in range(10)]
+    name = f"version {release.version}"
+    assert report.data.left_out["clip-09"] == f"{name} chose its checkpoint by it"
+    assert f"10 of {TEST} test clips are not compared on" in result.words.found
+    page = Path(result.page).read_text()
+    assert "10 test clips that are not compared on" in page and "clip-09" in page
+
+
+def test_a_verdict_on_time_holds_for_a_day_and_a_machine(reigning: Works) -> None:
+    result = gate(reigning, 2)
+    assert gate(reigning, 2).known
+    report = read_report(Path(result.report).read_bytes(), "the report")
+    made, machine = datetime.fromisoformat(report.provenance.made), this_machine()
+    assert holds(report, machine, made + timedelta(hours=23)) and not holds(report, machine, made + timedelta(hours=25))
+    assert not holds(report, "another", made + timedelta(hours=1))
+    first = report.model_copy(update={"checks": report.checks[:1]})
+    assert holds(first, "another", made + timedelta(days=900)), "ranks are the same on every day"
 
 
 def test_two_versions_whose_runs_logged_no_ranks_cannot_be_compared(reigning: Works) -> None:

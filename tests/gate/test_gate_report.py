@@ -29,8 +29,8 @@ def test_a_report_of_an_earlier_release_is_read_and_has_the_same_bytes_again(tmp
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     queries = asked(100, labels={"mood": ("calm",) * 50 + ("loud",) * 50}, data={"clusters_by": "artist"})
-    ours = side("version 2", first(100, 0.8), coverage={FUSED: 0.9}, latency_ms=np.full(9, 4.0))
-    theirs = side("version 1", first(100, 0.6), coverage={FUSED: 0.9}, latency_ms=np.full(9, 5.0))
+    ours = side("version 2", first(100, 0.8), coverage={FUSED: 0.9}, latency_ms=np.full((1, 9), 4.0))
+    theirs = side("version 1", first(100, 0.6), coverage={FUSED: 0.9}, latency_ms=np.full((1, 9), 5.0))
     report = gated(queries, ours, theirs, "champion", quick())
     write_json(tmp_path / "report.json", report.as_json())
     assert read_report((tmp_path / "report.json").read_bytes(), "it") == report

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from components.evaluation.metrics_file import FUSED
+from components.evaluation.metrics_file import FUSED, MODES
 from flows.gate.report import GateReport
+from flows.gate.sides import Side
 
 from .gate_tables import asked, first, gated, quick, side
 
@@ -84,15 +85,74 @@ def test_a_slice_with_few_queries_is_shown_and_not_judged() -> None:
 
 def test_slower_and_narrower_models_fail() -> None:
     queries = asked(1000, labels=HALVES)
-    old = side("a", first(1000, 0.6), coverage={FUSED: 0.95}, latency_ms=np.full(9, 4.0))
-    new = side("b", first(1000, 0.7), coverage={FUSED: 0.91}, latency_ms=np.full(9, 4.9))
+    old = side("a", first(1000, 0.6), coverage={FUSED: 0.95}, latency_ms=np.full((1, 9), 4.0))
+    new = side("b", first(1000, 0.7), coverage={FUSED: 0.91}, latency_ms=np.full((1, 9), 4.9))
     assert gated(queries, new, old, "champion", quick()).verdict == "passed"
     for worse, key in (
         (replace(new, coverage={FUSED: 0.89}), "coverage"),
-        (replace(new, latency_ms=np.full(9, 5.1)), "latency"),
+        (replace(new, latency_ms=np.full((2, 9), 5.1)), "latency"),
     ):
-        report = gated(queries, worse, old, "champion", quick())
+        twice = replace(old, latency_ms=np.full(np.shape(worse.latency_ms), 4.0))
+        report = gated(queries, worse, twice, "champion", quick())
         assert (report.verdict, outcomes(report)[key]) == ("failed", "failed")
+
+
+def test_a_slow_answer_counts_when_two_measurements_show_it() -> None:
+    """The limit is a quarter longer. Nine equal ratios have themselves as their interval."""
+    queries = asked(1000, labels=HALVES)
+    old = side("a", first(1000, 0.6), latency_ms=np.full((1, 9), 4.0))
+    twice = replace(old, latency_ms=np.full((2, 9), 4.0))
+
+    def told(champion: Side, times: list[list[float]]) -> tuple[str, str]:
+        new = side("b", first(1000, 0.7), latency_ms=np.array(times))
+        (check,) = [one for one in gated(queries, new, champion, "champion", quick()).checks if one.key == "latency"]
+        return check.outcome, check.found
+
+    assert told(old, [[5.2] * 9]) == ("inconclusive", "5.20 ms a query, champion 4.00 ms (+30% [+30%, +30%])")
+    assert told(twice, [[5.1] * 9, [5.1] * 9])[0] == "failed"
+    assert told(twice, [[5.1] * 9, [4.0] * 9])[0] == "inconclusive", "a noisy neighbour, the first time"
+    # Of 9 rounds the interval of the median at 95 % goes from the 2nd to the 8th: 2 (1 + 9) / 2^9 = 3.9 %.
+    assert told(old, [[4.1, 4.2, 4.3, 4.4, 4.5, 4.6, 4.7, 4.8, 40.0]])[1].endswith("(+12% [+5%, +20%])")
+    assert told(old, [[4.1, 4.2, 4.3, 4.4, 4.5, 4.6, 4.7, 4.8, 40.0]])[0] == "passed"
+    few = replace(old, latency_ms=np.full((1, 5), 4.0))
+    assert told(few, [[4.0] * 5]) == (
+        "inconclusive",
+        "4.00 ms a query, champion 4.00 ms (+0% too few rounds for an interval)",
+    )
+
+
+def test_five_artists_decide_nothing_and_it_is_said_how_many_would() -> None:
+    ours, theirs = side("version 2", first(500, 0.9)), side("version 1", first(500, 0.1))
+    report = gated(asked(500, per_cluster=100), ours, theirs, "champion", quick())
+    assert report.verdict == "inconclusive" and report.detectable is None
+    assert outcomes(report)["superiority"] == "inconclusive"
+    assert "are by 5 artists; an interval of 95% takes 6 at least: add clips of other artists" in report.words.next
+    assert report.checks[0].found == "+80.0 points, by too few artists for an interval"
+    # First champion: five artists show no floor either.
+    floors = gated(asked(500, per_cluster=100), ours, theirs, "floors", quick())
+    assert floors.verdict == "inconclusive" and set(outcomes(floors).values()) == {"inconclusive"}
+
+
+def test_clips_that_a_side_learnt_from_are_not_compared_on_and_are_named() -> None:
+    queries = asked(300, labels={"mood": ("calm",) * 150 + ("loud",) * 150})
+    kept = np.arange(300) >= 100
+    left = {f"clip-{at:04d}": "version 1 was trained on it" for at in range(100)}
+    # Version 1 finds every clip that it was trained on and none else; version 2 finds a half of the rest.
+    theirs = side("version 1", first(300, 1 / 3))
+    half = dict.fromkeys(MODES, (np.arange(300) >= 100) & (np.arange(300) % 2 == 0))
+    ours = side("version 2", half)
+    assert gated(queries, ours, theirs, "champion", quick()).verdict == "failed"
+    rest = replace(queries.only(kept), left_out=left)
+    report = gated(rest, ours.only(kept), theirs.only(kept), "champion", quick())
+    assert (report.verdict, report.data.queries, report.data.left_out) == ("passed", 200, left)
+    assert (report.modes[FUSED].value, rest.labels["mood"][:51]) == (0.5, ("calm",) * 50 + ("loud",))
+    assert (
+        "100 of 300 test clips are not compared on, since a version learnt from them (100: version 1 was trained on it)"
+        in report.words.found
+    )
+    none = np.zeros(300, bool)
+    gone = gated(replace(queries.only(none), left_out=left), ours.only(none), theirs.only(none), "champion", quick())
+    assert gone.verdict == "inconclusive" and gone.checks[0].found == "no test clip is left that no version learnt from"
 
 
 def test_without_texts_nothing_is_shown() -> None:

@@ -17,8 +17,9 @@ from flows.environment import prepare
 from flows.gate.report import FORMAT, Check, Data, Examples, GateReport, Provenance, SideReport, Words
 from flows.gate.settings import SHIPPED, read_settings
 from flows.ledger.database import transaction
-from flows.lineage.written import CLIPS, FOLDER, SCHEMA, write_lineage
+from flows.lineage.written import write_lineage
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
+from flows.release.clips import CLIPS, FOLDER, SCHEMA
 from flows.release.releases import add, move
 from flows.release.table import Release
 from flows.workspace.graph import Graph, load_graph

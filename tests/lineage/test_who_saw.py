@@ -11,7 +11,8 @@ from flows.errors import USAGE, Refusal
 from flows.lineage.purge import plan
 from flows.lineage.saw import clip_rows, said, who_saw
 from flows.lineage.track import find_track
-from flows.lineage.written import CLIPS, SCHEMA, write_lineage
+from flows.lineage.written import write_lineage
+from flows.release.clips import CLIPS, SCHEMA
 
 from .conftest import Shelf
 
