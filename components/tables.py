@@ -69,6 +69,18 @@ QUARANTINE = pa.schema(
     ]
 )
 
+# What was said of the split of every clip that was ever seen; see `components.ingest.history`.
+SPLITS = pa.schema(
+    [
+        pa.field("clip_id", _S, nullable=False),
+        pa.field("keys", pa.list_(_S), nullable=False),  # digests of what links it: video, track, artist
+        pa.field("split", _S, nullable=False),
+        pa.field("settings", _S, nullable=False),  # digest of the shares and the seed that it was drawn by
+        pa.field("why", _S, nullable=False),
+        ("before", _S),  # the split that it had before; null: none
+    ]
+)
+
 # A human description of a clip, from the audio alone.
 ANNOTATIONS = pa.schema(
     [

@@ -13,12 +13,12 @@ def main() -> None:
     args = stage.arguments(
         __doc__,
         *("inventory", "annotations", "seed-tags", "refused"),
-        *("manifest", "quarantine", "annotated", "seed", "cache"),
+        *("manifest", "quarantine", "annotated", "seed", "splits", "cache"),
     )
     params: Ingest = read_section(Ingest, "ingest")
     inventory, refused = read_rows(args.inventory, INVENTORY), read_rows(args.refused, QUARANTINE)
-    result = ingest(inventory, refused, args.annotations, args.seed_tags, params, args.cache)
-    result.write(args.manifest, args.quarantine, args.annotated, args.seed)
+    result = ingest(inventory, refused, args.annotations, args.seed_tags, args.splits, params, args.cache)
+    result.write(args.manifest, args.quarantine, args.annotated, args.seed, args.splits)
     check_counts(result.manifest, params.splits)  # last, so that the tables are there to look at
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from components.ingest.examine import Finding
+from components.ingest.history import place
 from components.ingest.params import Splits
-from components.ingest.splits import assign, linked
+from components.ingest.splits import linked
 
 
 def clip_id(found: Finding) -> str:
@@ -21,9 +22,13 @@ def manifest_rows(
     files: Sequence[tuple[Mapping[str, Any], Finding]],
     same_sound: Iterable[tuple[int, int]],
     splits: Splits,
-    told: Mapping[str, str] | None = None,
-) -> list[dict[str, Any]]:
+    told: Mapping[str, str],
+    history: Iterable[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], dict[str, str], list[dict[str, Any]]]:
     """Make rows of `tables.MANIFEST` of inventory rows and what was found in their files.
+
+    Returns:
+        The rows; the reason by uri for files that have no split; and the rows of `tables.SPLITS` for the next run.
 
     What the inventory does not know is derived. A video is named by its file's stem, with the clip id
     added where two files share it. Files with the same sound are one track. An unknown artist is taken
@@ -34,14 +39,19 @@ def manifest_rows(
     named = {row["video_id"] for row, _ in files}
     ids = [clip_id(found) for _, found in files]
     track_ids = {i: f"sound-{min(ids[k] for k in group)}" for group in linked(len(files), pairs) for i in group}
-    known = [{**row, "sha256": found.sha256} for row, found in files]
     videos = []
     for i, (row, _) in enumerate(files):
         stem = Path(row["uri"]).stem
         unique = stem if stems[stem] == 1 and stem not in named else f"{stem}-{ids[i]}"
         videos.append(row["video_id"] if row["video_id"] is not None else unique)
+    known = [
+        {**row, "sha256": found.sha256, "clip_id": ids[i], "video": videos[i]} for i, (row, found) in enumerate(files)
+    ]
+    placed, refused, kept = place(known, pairs, splits, [told.get(video_id) for video_id in videos], history)
     rows = []
-    for i, split in enumerate(assign(known, pairs, splits, [(told or {}).get(video_id) for video_id in videos])):
+    for i, split in enumerate(placed):
+        if split is None:
+            continue
         row, found = files[i]
         video_id = videos[i]
         rows.append(
@@ -58,7 +68,7 @@ def manifest_rows(
                 **{key: row[key] for key in ("title", "artist", "licence", "source")},
             }
         )
-    return rows
+    return rows, {files[i][0]["uri"]: why for i, why in refused.items()}, kept
 
 
 _FOUND = (

@@ -1,4 +1,4 @@
-"""The stage's work: examine what is new, set copies aside, and make the four tables."""
+"""The stage's work: examine what is new, set copies aside, and make the five tables."""
 
 import logging
 from collections import Counter
@@ -13,13 +13,14 @@ from components.ingest.annotations import read_annotations, told_splits
 from components.ingest.cache import Cache, Key, spec_digest
 from components.ingest.copies import exact_copies, near_copies
 from components.ingest.examine import Finding
+from components.ingest.history import read_history
 from components.ingest.manifest import manifest_rows
 from components.ingest.params import Ingest
 from components.ingest.paths import common_root, inside
 from components.ingest.seed import read_seed_tags, seed_rows
 from components.ingest.workers import Job, examine_all
 from components.stage import progress
-from components.tables import ANNOTATIONS, MANIFEST, QUARANTINE, SEED, write_rows
+from components.tables import ANNOTATIONS, MANIFEST, QUARANTINE, SEED, SPLITS, write_rows
 
 Rows = list[dict[str, Any]]
 
@@ -34,17 +35,21 @@ class Result:
     quarantine: Rows
     annotations: Rows
     seed: Rows
+    splits: Rows
     decoded: int
 
-    def write(self, manifest: Path, quarantine: Path, annotated: Path, seed: Path) -> None:
-        """Write the four tables."""
+    def write(self, manifest: Path, quarantine: Path, annotated: Path, seed: Path, splits: Path) -> None:
+        """Write the five tables."""
         write_rows(manifest, self.manifest, MANIFEST)
         write_rows(quarantine, self.quarantine, QUARANTINE, sort_by=("uri", "stage", "reason", "detail"))
         write_rows(annotated, self.annotations, ANNOTATIONS)
         write_rows(seed, self.seed, SEED)
+        write_rows(splits, self.splits, SPLITS)
 
 
-def ingest(inventory: Rows, refused: Rows, annotations: Path, seed_tags: Path, params: Ingest, cache: Path) -> Result:
+def ingest(
+    inventory: Rows, refused: Rows, annotations: Path, seed_tags: Path, splits: Path, params: Ingest, cache: Path
+) -> Result:
     """Turn an inventory into a manifest; what cannot be used goes to quarantine, and the run goes on.
 
     Args:
@@ -52,12 +57,14 @@ def ingest(inventory: Rows, refused: Rows, annotations: Path, seed_tags: Path, p
         refused: rows of `tables.QUARANTINE` from the lister; they are passed on.
         annotations: the CSV file of descriptions.
         seed_tags: the CSV file of the seed library's tags.
+        splits: the history of the splits; may be absent.
         params: the section.
         cache: folder of findings from earlier runs; may be absent.
 
     Raises:
-        ValueError: a CSV file lacks a column.
+        ValueError: a CSV file lacks a column, or the history is damaged.
     """
+    history = read_history(splits)
     tags, quarantine = read_seed_tags(seed_tags)
     files = {row["uri"]: row for row in sorted(inventory, key=lambda row: str(row["fingerprint"]))}
     keys: dict[tuple[str, bool], Key] = {(uri, True): (uri, row["fingerprint"], True) for uri, row in files.items()}
@@ -66,13 +73,14 @@ def ingest(inventory: Rows, refused: Rows, annotations: Path, seed_tags: Path, p
 
     usable = _without_copies(files, {uri: findings[uri, True] for uri in files}, params, quarantine)
     told, untold = told_splits(annotations)
-    manifest = manifest_rows(*usable, params.splits, told)
+    manifest, torn, history = manifest_rows(*usable, params.splits, told, history)
+    quarantine += [_refusal(uri, "between_splits", why) for uri, why in torn.items()]
     seed, refused_seed = seed_rows(tags, {uri: findings[uri, False] for uri in tags})
     reasons = _why_absent(files, quarantine, manifest)
     annotated, refused_rows = read_annotations(annotations, manifest, reasons, params.annotation_chars)
     quarantine = _unique([*refused, *quarantine, *refused_seed, *refused_rows, *untold])
     _report(len(keys), decoded, manifest, annotated, seed, quarantine)
-    return Result(manifest, quarantine, annotated, seed, decoded)
+    return Result(manifest, quarantine, annotated, seed, history, decoded)
 
 
 def _examine(

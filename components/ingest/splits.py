@@ -37,6 +37,7 @@ def assign(
     same_sound: Iterable[tuple[int, int]],
     splits: Splits,
     told: Sequence[str | None] = (),
+    held: Sequence[str | None] = (),
 ) -> list[str]:
     """Return the split of each clip.
 
@@ -49,22 +50,26 @@ def assign(
     one furthest from training. Published sets rarely tell a val split, so what is told to be ``train`` is
     drawn to train or val by their shares, and never to test.
 
+    Else a group takes the split that clips of it had before; where these are several, each of them keeps its own.
+
     Args:
         clips: mappings with video_id, track_id, artist_id (None where unknown) and sha256.
         same_sound: pairs of indices.
         splits: shares and seed.
         told: the split that was told of each clip, None where none was; empty where of no clip.
+        held: the split that each clip had before, None where it is new; empty where all are.
     """
     labels = [[clip[key] for clip in clips] for key in ("video_id", "track_id", "artist_id")]
     result = [""] * len(clips)
     for members in linked(len(clips), same_sound, labels):
         known = {told[i] for i in members} if told else set()
+        before = [split for i in members if (split := held[i])] if held else []
+        furthest = next((split for split in ("test", "val") if split in known), None)
         share = _share(_name([clips[i] for i in members]), splits)
-        split = next((split for split in ("test", "val") if split in known), None) or _draw(
-            share * (splits.train + splits.val) if "train" in known else share, splits
-        )
+        drawn = _draw(share * (splits.train + splits.val) if "train" in known else share, splits)
         for i in members:
-            result[i] = split
+            own = (held[i] or before[0]) if before else drawn  # beside several splits there is no new one
+            result[i] = furthest or own
     return result
 
 

@@ -13,6 +13,7 @@ from flows.lineage.chain import COMMIT_TAG
 from flows.lineage.naming import tag
 from flows.registry.digest import locked_outputs
 from flows.registry.pickles import refuse_pickles
+from flows.release.clips import FOLDER, HISTORY
 from flows.release.unit import stored
 from flows.workspace.workspace import LOCK_FILE
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _METRICS, _RANKS = "evaluation/metrics.json", "evaluation/ranks.parquet"
+_HISTORY = f"{FOLDER}/{HISTORY}"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Recorded:
         ranks: ranks.parquet of the evaluation.
         environment: installed packages, one a line.
         model: folder with the weights, free of pickles.
+        splits: history of the splits; None of a version that was registered before there was one.
     """
 
     version: int
@@ -46,6 +49,7 @@ class Recorded:
     ranks: Path
     environment: Path
     model: Path
+    splits: Path | None
 
 
 def fetch(client: "MlflowClient", version: "ModelVersion", folder: Path) -> Recorded:
@@ -68,6 +72,7 @@ def fetch(client: "MlflowClient", version: "ModelVersion", folder: Path) -> Reco
         ranks=ranks,
         environment=packages,
         model=fetch_model(client, number, folder),
+        splits=_artifact(client, run_id, _HISTORY, folder, number) if _is_there(client, run_id, _HISTORY) else None,
     )
     _check(found, version)
     return found
@@ -103,6 +108,10 @@ def _commit(client: "MlflowClient", number: int, run_id: str) -> str:
     return commit
 
 
+def _is_there(client: "MlflowClient", run_id: str, name: str) -> bool:
+    return any(item.path == name for item in client.list_artifacts(run_id, name.partition("/")[0]))
+
+
 def _artifact(client: "MlflowClient", run_id: str, name: str, folder: Path, number: int) -> Path:
     from mlflow.exceptions import MlflowException
 
@@ -124,6 +133,8 @@ def _check(found: Recorded, version: "ModelVersion") -> None:
     metrics = hashlib.md5(found.metrics.read_bytes(), usedforsecurity=False).hexdigest()  # as DVC names files
     wrong = [LOCK_FILE for name in ("model", "index", "metrics", "manifest") if tag(version, name) not in outputs]
     wrong += [str(PARAMS_FILE)] if params != tag(version, "params") else []
+    if found.splits and hashlib.md5(found.splits.read_bytes(), usedforsecurity=False).hexdigest() not in outputs:
+        wrong.append(found.splits.name)
     wrong += [found.metrics.name] if metrics != tag(version, "metrics") else []
     if wrong:
         raise Refusal(

@@ -98,6 +98,9 @@ def reproduce(
         place(found, root, with_lock=not from_scratch)
         seconds["clone"] = time.monotonic() - began - sum(seconds.values())
         graph = load_graph(root)
+        if found.splits is not None:
+            graph.files.splits.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found.splits, graph.files.splits)
         if from_scratch:
             _observe(root, found)
             _dvc(root, "repro", "--no-run-cache")

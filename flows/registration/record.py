@@ -76,10 +76,12 @@ def log_memory(client: "MlflowClient", graph: Graph, workspace: Workspace) -> No
     from flows.drift.stored import write_reference
     from flows.lineage.written import write_lineage
     from flows.release.clips import FOLDER as LINEAGE
+    from flows.release.clips import HISTORY
 
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / LINEAGE).mkdir()
         write_lineage(graph, workspace, Path(scratch) / LINEAGE)
+        shutil.copy(graph.files.splits, Path(scratch) / LINEAGE / HISTORY)  # without it no split could be made again
         reference = write_reference(graph, workspace, Path(scratch) / DRIFT)
         mlflow.log_artifacts(scratch)
     page = workspace.reports / CORPUS_REPORT

@@ -1,7 +1,8 @@
 """The clips of a version: a table that its run keeps, so that one can say, years later, what the version saw of a track.
 
 One Parquet table, `clips.parquet`: a row per clip of the manifest and per track of the tagger's seed
-library. The manifest itself is in DVC's cache, which may be cleared; this stays with the run.
+library. The manifest itself is in DVC's cache, which may be cleared; this stays with the run. Beside it lies the history
+of the splits, `splits.parquet` (`components.ingest.history`).
 """
 
 import tempfile
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-FOLDER, CLIPS = "lineage", "clips.parquet"
+FOLDER, CLIPS, HISTORY = "lineage", "clips.parquet", "splits.parquet"
 SEED = "seed"  # stands in column split for a track of the tagger's seed library
 
 _S = pa.string()

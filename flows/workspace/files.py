@@ -25,6 +25,11 @@ class Files:
         return self._argument("ingest", "annotated")
 
     @property
+    def splits(self) -> Path:
+        """The history of the splits: Parquet, a row per clip that was ever seen."""
+        return self._argument("ingest", "splits")
+
+    @property
     def tags(self) -> Path:
         """Table of tags by clip."""
         return self._argument("indexing", "tags")

@@ -41,6 +41,9 @@ def write_results(graph: Graph, workspace: Workspace) -> None:
     ids = [f"clip-{number:02d}" for number in range(CLIPS)]
     manifest = [_clip(clip_id, SPLITS[number % 4]) for number, clip_id in enumerate(ids)]
     tables.write_rows(path("indexing", "manifest"), manifest, tables.MANIFEST)
+    told = {"keys": [], "settings": "x", "why": "first seen", "before": None}
+    history = [told | {"clip_id": row["clip_id"], "split": row["split"]} for row in manifest]
+    tables.write_rows(path("ingest", "splits"), history, tables.SPLITS)
     tags = [{"group": group, "name": f"{group}-1", "probability": 0.9} for group in TAG_GROUPS]
     tables.write_rows(path("indexing", "tags"), [{"clip_id": clip_id, "tags": tags} for clip_id in ids], tables.TAGS)
     tables.write_rows(path("captioning", "captions"), [_caption(clip_id) for clip_id in ids], tables.CAPTIONS)
@@ -79,12 +82,12 @@ def write_results(graph: Graph, workspace: Workspace) -> None:
     ]
     write_catalogue(path("indexing", "index"), rows, vectors, {"model": loaded.digest}, params.indexing)
 
-    history = [
+    curves = [
         {"step": step, "name": name, "value": 1.0 / (1 + step)}
         for step in (0, 25, 50)
         for name in ("train.loss", "val.MRR")
     ]
-    pq.write_table(pa.Table.from_pylist(history), path("training", "history"))
+    pq.write_table(pa.Table.from_pylist(curves), path("training", "history"))
     write_metrics(path("evaluation", "metrics"), made_metrics())
     pq.write_table(pa.table({"clip_id": ids, "rank": list(range(CLIPS))}), path("evaluation", "ranks"))
     (path("evaluation", "plots") / "recall.png").write_bytes(b"picture")

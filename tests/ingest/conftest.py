@@ -47,7 +47,7 @@ def run(tmp_path: Path, params: Ingest) -> Run:
         if seed is None:
             seed = tmp_path / "seed_tags.csv"
             seed.write_text("path,group,name\n")
-        return ingest(rows, [], annotations, seed, params, tmp_path / cache)
+        return ingest(rows, [], annotations, seed, tmp_path / "splits.parquet", params, tmp_path / cache)
 
     return run
 

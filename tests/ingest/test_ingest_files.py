@@ -29,7 +29,8 @@ def done(media: Path, params: Ingest, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("run")
     (folder / "annotations.csv").write_text("video_id,start,end,text\nplain again,0,3,x\n")
     (folder / "seed_tags.csv").write_text("path,group,name\n")
-    return ingest(listed(media), [], folder / "annotations.csv", folder / "seed_tags.csv", params, folder / "cache")
+    tables = folder / "annotations.csv", folder / "seed_tags.csv", folder / "splits.parquet"
+    return ingest(listed(media), [], *tables, params, folder / "cache")
 
 
 def test_each_bad_file_is_refused_for_its_own_reason(done: Result, media: Path) -> None:
@@ -108,13 +109,42 @@ def test_an_unchanged_folder_is_not_decoded_again_and_a_lost_cache_changes_nothi
     assert len(shards) == 1 and pq.ParquetFile(shards[0]).metadata.num_rows == 5, "gone files leave the cache"
 
     shards[0].write_bytes(b"not a table")
-    names = ("manifest", "quarantine", "annotated", "seed")
+    names = ("manifest", "quarantine", "annotated", "seed", "splits")
     outputs = []
     for number, result in enumerate((changed, run(listed(folder)))):
         result.write(*(tmp_path / f"{number}-{name}" for name in names))
         outputs.append([(tmp_path / f"{number}-{name}").read_bytes() for name in names])
     assert outputs[0] == outputs[1]
     shutil.rmtree(tmp_path / "cache")
+
+
+def test_a_compilation_of_two_artists_moves_none_of_their_clips(tmp_path: Path, run: Run) -> None:
+    """One track by two artists of two sides, in two files: the first file joins its artist, the second is left out."""
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for seed in range(8):
+        write_clip(folder / f"{seed}.mp4", seed)
+    rows = [{**row, "artist_id": f"artist {at % 4}"} for at, row in enumerate(listed(folder))]
+    first = run(rows)
+    before = {row["clip_id"]: row["split"] for row in first.manifest}
+    first.write(*(tmp_path / f"{name}.parquet" for name in ("manifest", "quarantine", "annotated", "seed", "splits")))
+    by_split = {row["split"]: row["uri"] for row in first.manifest}
+    assert len(by_split) > 1, "the four artists are on two sides at least"
+    one, other = (next(row for row in rows if row["uri"] == uri) for uri in list(by_split.values())[:2])
+    new = [
+        {**listed(write_clip(folder / name, seed).parent)[0], "uri": str(folder / name), "artist_id": artist, "track_id": track}
+        for name, seed, artist, track in (
+            ("8.mp4", 8, one["artist_id"], "shared"),
+            ("9.mp4", 9, other["artist_id"], "shared"),
+        )
+    ]  # fmt: skip
+    after = run([*rows, *new])
+    assert {row["clip_id"]: row["split"] for row in after.manifest if row["clip_id"] in before} == before
+    (refused,) = [row for row in after.quarantine if row["reason"] == "between_splits"]
+    assert (
+        Path(refused["uri"]).name in ("8.mp4", "9.mp4") and "left out, so that none changes sides" in refused["detail"]
+    )
+    assert len(after.manifest) == 9, "of the two new ones the first joins its artist"
 
 
 def test_findings_are_published_while_the_run_goes_on(tmp_path: Path, params: Ingest) -> None:
