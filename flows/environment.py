@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,6 +55,9 @@ _PREFECT = {
 _LONGEST_PAUSE_S = 12.0  # between two tries
 
 _SECRET = re.compile(r"(?i)([^=&]*(?:pass|token|secret|key|sig)[^=&]*=)[^&]*")
+_SECRET_NAME = re.compile(r"(?i)pass|token|secret|key|webhook|auth")
+_LOGIN = re.compile(r"://[^/@\s]*?:([^/\s]+)@")
+_LEAST_SECRET = 6  # characters; fewer are part of ordinary words
 
 
 class Environment(BaseSettings):
@@ -142,6 +145,28 @@ def redact(uri: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     return urlunsplit(parts._replace(netloc=f"{name}{':***' if colon else ''}@{host}"))
+
+
+def public(uri: str) -> str | None:
+    """Return the address of a server as a link may show it, without login, query and last slash; None where it is no web address."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        return None
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` with stars for what the environment holds as a password, token or key, or within an address."""
+    secrets: set[str] = set()
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name):
+            secrets |= {value, value.partition(":")[2]}
+        if "@" in value and (login := _LOGIN.search(value)):
+            secrets |= {login[1], unquote(login[1])}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _LEAST_SECRET:
+            text = text.replace(secret, "***")
+    return text
 
 
 def read_environment() -> Environment:

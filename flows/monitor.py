@@ -15,6 +15,7 @@ from flows.drift.compare import Outcome, as_json, compare, needed
 from flows.drift.logged import CHAMPION_TAG, OUTCOME_TAG, TRIGGER_TAG, fetch_model, fetch_reference, log_run
 from flows.drift.page import PAGE, Told, write_report
 from flows.drift.settings import DriftSettings, read_settings
+from flows.environment import public
 from flows.ledger import notices as notify
 from flows.ledger.database import reading, transaction
 from flows.registry.tracking import MODEL, answering, connect
@@ -167,8 +168,10 @@ def tell(platform: Platform, result: MonitorResult) -> None:
             resource={"prefect.resource.id": f"needledrop.model.{MODEL}", "prefect.resource.name": MODEL},
             payload={"key": result.key, "champion": result.champion, "words": result.words, "start": result.start},
         )
-        notify.close(platform, f"event/{about}", done=True)
-    notify.send(platform, f"*needledrop* {sentence(result)}", about)
+        notify.close(platform, f"event/{about}")
+    server = public(platform.tracking_uri)
+    report = f"{server}/#/runs/{result.mlflow_run}" if server and result.mlflow_run else result.page
+    notify.send(platform, f"needledrop: the media have drifted\n{sentence(result)}\n{report}", about)
 
 
 def sentence(result: MonitorResult) -> str:

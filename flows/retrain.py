@@ -16,13 +16,15 @@ from prefect.logging import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.environment import read_environment
-from flows.errors import Refusal
+from flows.errors import GATE_FAILED, OK, VERDICT_CODES, Refusal
 from flows.gate.flow import gate
 from flows.gate.run import GateResult
 from flows.ledger.errors import LedgerError
 from flows.ledger.lease import LeaseLost, check
-from flows.registration.register import Registration, can_register, has_verdict, register, remembered
+from flows.registration.register import Registration, can_register, register, remembered, stands, state_of
 from flows.registry.tracking import Unreachable
+from flows.release.announce import tell_refused, tell_verdict
+from flows.release.states import UNDECIDED, VERDICTS
 from flows.workspace.begin import begin
 from flows.workspace.graph import Graph, load_graph
 from flows.workspace.observe import Unanswered, is_outside, observe
@@ -42,13 +44,26 @@ next: needledrop recommend VIDEO --text "warm acoustic folk, hopeful"   music fo
 
 @dataclass
 class Retrain:
-    """What one retrain did."""
+    """What one retrain did.
+
+    Attributes:
+        verdict: passed, failed or inconclusive; refused: the version could not be gated; None: it was not to be gated, there is
+            none, or people have decided about it since its gate.
+        refusal: why it could not be gated.
+    """
 
     run: str
     stages: list[StageResult] = field(default_factory=list)
     metrics: dict[str, Any] | None = None
     registration: Registration | None = None
     gate: GateResult | None = None
+    verdict: str | None = None
+    refusal: str | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of its ending."""
+        return VERDICT_CODES[self.verdict] if self.verdict else OK
 
     def as_json(self) -> dict[str, Any]:
         """The whole as plain values."""
@@ -58,6 +73,8 @@ class Retrain:
             "metrics": self.metrics,
             "registration": self.registration.as_json() if self.registration else None,
             "gate": self.gate.as_json() if self.gate else None,
+            "verdict": self.verdict,
+            "refusal": self.refusal,
         }
 
 
@@ -100,7 +117,7 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
             summary.registration = known or register_task(graph, workspace)
             terminal.say("\n" + summary.registration.sentence())
             if gating:
-                summary.gate = gate_if_due(workspace, summary.registration.version, terminal)
+                gate_if_due(workspace, summary, summary.registration.version, terminal)
             terminal.say(NEXT.format(version=summary.registration.version))
         show_in_prefect(summary)
         run.finish("finished", **summary.as_json())
@@ -136,27 +153,39 @@ def register_task(graph: Graph, workspace: Workspace) -> Registration:
     return register(graph, Platform.at(workspace))
 
 
-def gate_if_due(workspace: Workspace, version: int, terminal: Terminal) -> GateResult | None:
-    """Gate a version that has no verdict yet; what cannot be gated is said, and stays registered.
+def gate_if_due(workspace: Workspace, summary: Retrain, version: int, terminal: Terminal) -> None:
+    """Gate a version that has no verdict yet, and note what came of it; what cannot be gated stays registered.
 
     Raises:
         Unreachable, LedgerError, LeaseLost: a server was away; a run that counted as finished would never be made up for.
     """
-    if has_verdict(Platform.at(workspace), version):
-        return None
+    platform = Platform.at(workspace)
+    state = state_of(platform, version)
+    if state not in UNDECIDED:
+        summary.verdict = state if state in VERDICTS else None
+        terminal.say(stands(version, state))
+        return
     try:
         result = gate(workspace.root, version)
     except (Unreachable, LedgerError, LeaseLost) as error:
         raise type(error)(f"{error}; version {version} is registered: run the same again to gate it") from error
     except Refusal as refusal:
-        terminal.say(f"gate: {refusal}")
-        return None
+        # With the code of a failed gate it is one: asking again would be answered the same.
+        summary.verdict = "failed" if refusal.code == GATE_FAILED else "refused"
+        summary.refusal = str(refusal)
+        again = (
+            "" if summary.verdict == "failed" else f"; version {version} is registered: run the same again to gate it"
+        )
+        terminal.say(f"gate: {summary.verdict}. {refusal}{again}")
+        tell_refused(platform, version, str(refusal))
+        return
+    summary.gate, summary.verdict = result, result.verdict
     terminal.say(f"gate: {result.verdict}. {result.words.headline}. {result.words.found}")
     terminal.say(f"      {result.page}")
     from flows.lineage.card import log_card
 
-    log_card(Platform.at(workspace), version)
-    return result
+    log_card(platform, version)
+    tell_verdict(platform, version, result.verdict, f"{result.words.headline}. {result.words.found}", result.evidence)
 
 
 # Prefect's own cache could skip a stage that DVC would run; a retry would only repeat a pure function.

@@ -40,7 +40,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of one Prefect server for all tests; other processes may use it too."""
     from flows.environment import prepare
 
-    prepare(Workspace(tmp_path_factory.mktemp("prefect")).prefect_home)
+    home = Workspace(tmp_path_factory.mktemp("prefect")).prefect_home
+    home.mkdir(parents=True)  # Prefect makes the last folder only
+    prepare(home)
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 

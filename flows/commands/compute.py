@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.commands.common import AddCommand, emit, here, require_prefect, wait_option
-from flows.errors import OK, Refusal
+from flows.errors import OK, VERDICT_CODES, Refusal
 
 if TYPE_CHECKING:
     from flows.workspace.platform import Platform
@@ -37,7 +37,10 @@ def _retrain(arguments: argparse.Namespace) -> int:
     # A wrong key, a busy workspace, or that there is nothing to do is said at once, not after Prefect's start.
     with begin(platform.workspace, arguments.wait) as run:
         if (idle := _nothing_to_do(platform, run, arguments)) is not None:
-            return emit(idle) if arguments.json else OK
+            code = VERDICT_CODES[idle["verdict"]] if idle["verdict"] else OK
+            if arguments.json:
+                emit(idle)
+            return code
         require_prefect(platform.environment)
         from flows.retrain import retrain
 
@@ -49,7 +52,9 @@ def _retrain(arguments: argparse.Namespace) -> int:
             gating=not arguments.no_gate,
             to_stderr=arguments.json,
         )
-    return emit(done.as_json()) if arguments.json else OK
+    if arguments.json:
+        emit(done.as_json())
+    return done.code
 
 
 def _nothing_to_do(platform: "Platform", run: "Run", arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -63,7 +68,7 @@ def _nothing_to_do(platform: "Platform", run: "Run", arguments: argparse.Namespa
     from flows.workspace.run_stage import unchanged
     from flows.workspace.terminal import Terminal
 
-    terminal, known, observed = Terminal(arguments.json), None, None
+    terminal, known, observed, state = Terminal(arguments.json), None, None, None
     if is_outside(platform.workspace):
         try:
             observed = observe(platform.workspace)
@@ -73,11 +78,15 @@ def _nothing_to_do(platform: "Platform", run: "Run", arguments: argparse.Namespa
     if graph.pending:
         return None
     if not arguments.no_register:
-        from flows.registration.register import can_register, has_verdict, remembered
+        from flows.registration.register import can_register, remembered, stands, state_of
+        from flows.release.states import UNDECIDED, VERDICTS
 
     if not arguments.no_register and can_register(graph):
         known = remembered(graph, platform)
-        if known is None or not (arguments.no_gate or has_verdict(platform, known.version)):
+        if known is None:
+            return None
+        state = None if arguments.no_gate else state_of(platform, known.version)
+        if state in UNDECIDED:
             return None
     if observed:
         terminal.say(observed)
@@ -86,12 +95,16 @@ def _nothing_to_do(platform: "Platform", run: "Run", arguments: argparse.Namespa
     terminal.metrics(metrics)
     if known is not None:
         terminal.say("\n" + known.sentence())
+        if state is not None:
+            terminal.say(stands(known.version, state))
     done = {
         "run": run.id,
         "stages": [unchanged(stage.name).row() for stage in graph.stages],
         "metrics": metrics,
         "registration": known.as_json() if known else None,
         "gate": None,
+        "verdict": state if state is not None and state in VERDICTS else None,
+        "refusal": None,
     }
     run.finish("finished", **done)
     return done

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.commands.common import AddCommand, emit, here, positive, require_prefect, wait_option
-from flows.errors import GATE_FAILED, INCONCLUSIVE, OK
+from flows.errors import OK, VERDICT_CODES
 
 if TYPE_CHECKING:
     from flows.gate.run import GateResult
-
-_CODES = {"passed": OK, "failed": GATE_FAILED, "inconclusive": INCONCLUSIVE}
 
 
 def add(command: AddCommand) -> None:
@@ -33,11 +31,15 @@ def _gate(arguments: argparse.Namespace) -> int:
         from flows.gate.flow import gate
 
         result = gate(platform.workspace.root, arguments.version)
+    from flows.release.announce import tell_verdict
+
+    words = f"{result.words.headline}. {result.words.found}"
+    tell_verdict(platform, result.version, result.verdict, words, result.evidence)
     if arguments.json:
         emit(result.as_json())
     else:
         _show(result)
-    return _CODES[result.verdict]
+    return VERDICT_CODES[result.verdict]
 
 
 def _show(result: "GateResult") -> None:

@@ -84,6 +84,9 @@ def show(now: dict[str, Any]) -> int:
                 f"  {stage['name']:<22} {stage['outcome']:<9} {stage['seconds']:>7.1f} s  {stage['report']}",
                 markup=False,
             )
+        if last.get("verdict"):
+            why = f": {last['refusal']}" if last.get("refusal") else ""
+            out.print(f"  gate: {last['verdict']}{why}", markup=False)
         if last.get("error"):
             out.print(f"  error: {last['error']}", markup=False)
     pending = now["pending"]

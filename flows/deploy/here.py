@@ -47,9 +47,9 @@ def pipeline(now: Here) -> Iterator[None]:
 
 
 def newer_rows(now: Here) -> Path | None:
-    """The workspace of the last finished run, where that is another and this one has not been used since."""
+    """The workspace of the last run whose files are whole, where that is another and this one has not been used since."""
     with reading(now.platform) as connection:
-        newest = last_finished(connection, RETRAIN, MONITOR)
+        newest = last_finished(connection, RETRAIN, MONITOR, refused=True)
         mine = last_here(connection, now.platform.workspace, now.attempt.run, RETRAIN, MONITOR)
     if newest is None or newest.place != place() or Path(newest.workspace) == now.platform.workspace.root:
         return None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.context import get_run_context
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows.deploy.here import RETRAIN, here, pipeline
@@ -55,14 +55,22 @@ def retrain(
                 return Completed(name="Skipped", message=f"nothing changed since run {last.run} of {last.began}")
             done = retrain_here(now.platform.workspace.root, gating=gating)
             now.attempt.result = done.as_json()
-            return Completed(message=_words(done))
+            if done.verdict == "refused":
+                # Not finished: the next run finds the version without a verdict, and gates it.
+                now.attempt.state = "refused"
+                return Failed(name="GateRefused", message=_words(done))
+            return Completed(name=_ENDINGS.get(done.verdict, "Completed"), message=_words(done))
+
+
+_ENDINGS: dict[str | None, str] = {"failed": "GateFailed", "inconclusive": "Inconclusive"}
 
 
 def _words(done: Retrain) -> str:
     """Say in one line what came of the run."""
     if done.registration is None:
         return "the graph makes no model: nothing to register"
-    return done.registration.sentence() + (f"; gate: {done.gate.verdict}" if done.gate else "")
+    why = f" ({done.refusal})" if done.refusal else ""
+    return done.registration.sentence() + (f"; gate: {done.verdict}{why}" if done.verdict else "")
 
 
 def _is_scheduled() -> bool:

@@ -29,10 +29,11 @@ import psutil  # type: ignore[import-untyped]
 from sqlalchemy import Column, Float, Index, Integer, Table, Text, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from flows.environment import retrying
+from flows.environment import public, retrying
 from flows.ledger.database import TABLES, reading, transaction
 from flows.ledger.errors import LedgerAway, LedgerBusy
-from flows.ledger.lease import free_dead, lease, leases, me, moment, place
+from flows.ledger.lease import LeaseLost, free_dead, lease, leases, me, moment, place
+from flows.ledger.notices import DAY, alike, forget, note, pass_by
 from flows.workspace import runs
 from flows.workspace.lock import Busy, hold
 from flows.workspace.platform import Platform
@@ -55,7 +56,7 @@ ATTEMPTS: Final = Table(
     Column("workspace", Text, nullable=False),
     Column("began", Text, nullable=False),
     Column("ended", Text),
-    Column("state", Text, nullable=False),  # running, finished, skipped, failed, crashed
+    Column("state", Text, nullable=False),  # running, finished, refused (its gate), skipped, failed, crashed
     Column("inputs", Text),  # digest of what it was made from
     Column("result", Text, nullable=False),
     Column("told", Integer, nullable=False),  # 1: Prefect knows that it crashed
@@ -70,6 +71,10 @@ _PATIENCE_S = 90.0  # for the end to be written; half of the lease
 
 POOLS: Final = "needledrop-"
 """How the names of our work pools begin, see prefect.yaml."""
+_OURS = "needledrop-"  # and those of our flows
+_UNRECORDED = "a run that the ledger does not know"
+_DIED = "Its process died without a word; the next run goes on from where it was."
+_LINE = 300  # characters
 _STARTING = timedelta(seconds=60)  # a run that a living worker has just taken has no process for a moment
 _SILENT = timedelta(minutes=10)
 _RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a run's process
@@ -96,7 +101,7 @@ def attempt(platform: Platform, flow: str, run: str) -> Iterator[Attempt]:
         LeaseLost: it was silent for so long that others took it for dead; it has stopped.
     """
     this = Attempt(run)
-    with lease(platform, lease_name(run), LEASE_S, run=run):
+    with _telling(platform), lease(platform, lease_name(run), LEASE_S, run=run):
         holder = me()
         with transaction(platform) as connection:
             connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.run == run))  # Prefect may start a run again
@@ -120,10 +125,22 @@ def attempt(platform: Platform, flow: str, run: str) -> Iterator[Attempt]:
             this.state, this.result = "failed", {"error": str(error) or type(error).__name__}
             raise
         finally:
-            _record_end(platform, this)
+            _record_end(platform, flow, this)
 
 
-def _record_end(platform: Platform, this: Attempt) -> None:
+@contextmanager
+def _telling(platform: Platform) -> Iterator[None]:
+    """Tell what the body has noted, at its end; who is stopped from outside has no time for that, and leaves it."""
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(LeaseLost):
+            pass_by(platform)
+        raise
+    pass_by(platform)
+
+
+def _record_end(platform: Platform, flow: str, this: Attempt) -> None:
     """Write how a run ended; a database that is away for a minute must not make a finished run look dead."""
     # A run that was taken for dead stays so.
     mine = (ATTEMPTS.c.run == this.run) & (ATTEMPTS.c.state == "running")
@@ -131,9 +148,29 @@ def _record_end(platform: Platform, this: Attempt) -> None:
 
     def write() -> None:
         with transaction(platform) as connection:
-            connection.execute(update(ATTEMPTS).where(mine).values(**end))
+            if connection.execute(update(ATTEMPTS).where(mine).values(**end)).rowcount and this.state != "skipped":
+                _note_end(platform, connection, flow, this.run, this.result["error"] if this.state == "failed" else "")
 
     retrying(_PATIENCE_S, LedgerAway, LedgerBusy)(write)
+
+
+def _note_end(platform: Platform, connection: Connection, flow: str, run: str, error: str, how: str = "failed") -> None:
+    """Note that a run failed, once a day for the same reason; another end makes that reason news again."""
+    prefix = f"failed/{flow}/"
+    key = f"{prefix}{alike(error)}" if error else None
+    forget(connection, prefix, key)
+    if key is not None:
+        server = public(platform.environment.prefect_api_url or "")
+        where = f"{server.removesuffix('/api')}/runs/flow-run/{run}" if server else f"run {run}"
+        name = flow.removeprefix(_OURS)
+        note(connection, key, f"needledrop: {name} {how}\n{_short(error)}\n{where}", again=DAY)
+
+
+def _short(error: str) -> str:
+    """The first line, and the one further down that says what went wrong."""
+    first, *more = [line.strip() for line in error.splitlines() if line.strip()] or [""]
+    told = [line for line in more if "error" in line.lower()][:1] or more[-1:]
+    return "\n".join(line[:_LINE] for line in [first, *told])
 
 
 def lease_name(run: str) -> str:
@@ -141,9 +178,16 @@ def lease_name(run: str) -> str:
     return f"run/{run}"
 
 
-def last_finished(connection: Connection, *flows: str) -> Row[Any] | None:
-    """The run of any of `flows` that ended well last; skipped ones made nothing."""
-    ours = ATTEMPTS.c.flow.in_(flows) & (ATTEMPTS.c.state == "finished")
+def last_finished(connection: Connection, *flows: str, refused: bool = False) -> Row[Any] | None:
+    """The run of any of `flows` that ended well last; skipped ones made nothing.
+
+    Args:
+        connection: of the ledger.
+        flows: their names.
+        refused: also those whose files are whole, and whose gate was refused.
+    """
+    states = ("finished", "refused") if refused else ("finished",)
+    ours = ATTEMPTS.c.flow.in_(flows) & ATTEMPTS.c.state.in_(states)
     return connection.execute(select(ATTEMPTS).where(ours).order_by(ATTEMPTS.c.ended.desc()).limit(1)).one_or_none()
 
 
@@ -179,9 +223,12 @@ def reap(platform: Platform, idle_pool: str | None = None) -> list[str]:
         ids = [row.run for row in dead]
         crashed = update(ATTEMPTS).where(ATTEMPTS.c.run.in_(ids))
         connection.execute(crashed.values(state="crashed", ended=moment()))
+        for row in dead:
+            _note_end(platform, connection, row.flow, row.run, _DIED, "crashed")
         silent = (ATTEMPTS.c.state == "crashed") & (ATTEMPTS.c.told == 0)
         untold = [row.run for row in connection.execute(select(ATTEMPTS.c.run).where(silent))]
     _clear(dead)
+    pass_by(platform)
     if untold and platform.environment.prefect_api_url and _tell_prefect(untold):
         with transaction(platform) as connection:
             connection.execute(update(ATTEMPTS).where(ATTEMPTS.c.run.in_(untold)).values(told=1))
@@ -198,7 +245,13 @@ def _reap_unrecorded(platform: Platform, idle_pool: str | None) -> list[str]:
     except _unanswered() as error:
         log.warning("Prefect was not asked for dead runs: %s", error)
         return []
-    return ids if ids and _tell_prefect(ids) else []
+    if not ids or not _tell_prefect(ids):
+        return []
+    with transaction(platform) as connection:
+        for run in ids:
+            _note_end(platform, connection, _UNRECORDED, run, _DIED, "crashed")
+    pass_by(platform)
+    return ids
 
 
 def _clear(dead: Iterable[Row[Any]]) -> None:
@@ -230,9 +283,7 @@ def _tell_prefect(ids: list[str]) -> bool:
                 found += level
             for run in found:
                 if run.state is None or not run.state.is_final():
-                    state: State[Any] = Crashed(
-                        message="Its process died without a word; the next run goes on from where it was."
-                    )
+                    state: State[Any] = Crashed(message=_DIED)
                     client.set_flow_run_state(run.id, state, force=True)
     except _unanswered() as error:
         log.warning("Prefect was not told of %d dead runs: %s", len(ids), error)

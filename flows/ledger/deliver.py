@@ -8,16 +8,20 @@ import json
 import logging
 import re
 import sys
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
+import requests
 from apprise import Apprise, NotifyFormat
-from apprise.plugins.custom_json import NotifyJSON
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
 _TRIES = 3
+_READ_S = 10.0  # without a byte
 _HTTP_ERROR = re.compile(r"error=(\d{3})\b")
-_FINAL = re.compile(r"4(?!29)\d\d")  # asking again would be answered the same
+_FINAL = re.compile(r"4(?!29)\d\d")  # asking again at once would be answered the same
+
+Send = Callable[[], str | None]
+"""Sends once; returns the HTTP status that it was refused with, nothing where there is none, None where it was taken."""
 
 
 class _Codes(logging.Handler):
@@ -35,51 +39,54 @@ def deliver(url: str, text: str) -> str | None:
 
     Args:
         url: of any service that apprise knows; a web address of another kind gets `{"text": ...}`, as Slack does.
-        text: plain text, or the service's markup.
+        text: plain text; of several lines the first is the headline.
     """
-    service = _service(url)
-    if service is None:
+    once = _sender(url, text)
+    if once is None:
         return "NEEDLEDROP_WEBHOOK_URL is neither a web address nor one of those that apprise knows"
-    log = logging.getLogger("apprise")
-    log.propagate = False
-    log.addHandler(codes := _Codes())
 
-    def once() -> bool:
-        codes.code = ""
-        return bool(service.notify(body=text, body_format=NotifyFormat.TEXT))
-
-    def may_pass(sent: bool) -> bool:
-        return not sent and not _FINAL.fullmatch(codes.code)
+    def may_pass(refused: str | None) -> bool:
+        return refused is not None and not _FINAL.fullmatch(refused)
 
     tries = Retrying(stop=stop_after_attempt(_TRIES), wait=wait_exponential(), retry=retry_if_result(may_pass))
     try:
-        if tries(once):
-            return None
-    except RetryError:
-        pass
-    return f"the webhook answered {codes.code}" if codes.code else "the webhook does not answer, or refuses"
+        code = tries(once)
+    except RetryError as error:
+        code = error.last_attempt.result()
+    if code is None:
+        return None
+    return f"the service answered {code}" if code else "the service does not answer, or refuses"
 
 
-def _service(url: str) -> Any:
+def _sender(url: str, text: str) -> Send | None:
     """Return what sends to an address; None where nothing can."""
     service = Apprise.instantiate(url)
     parts = urlsplit(url)
     # Slack's own form is spoken by others too, and by apprise with colours and pictures around the words.
-    if parts.scheme not in ("http", "https") or (service is not None and service.secure_protocol != "slack"):
-        return service
-    if not parts.hostname:
+    if parts.scheme in ("http", "https") and (service is None or service.secure_protocol == "slack"):
+        return (lambda: _post(url, text)) if parts.hostname else None
+    if service is None:
         return None
-    left_out = dict.fromkeys(("title", "type", "version", "attachments"), "")
-    return NotifyJSON(  # type: ignore[no-untyped-call]
-        secure=parts.scheme == "https",
-        host=parts.hostname,
-        port=parts.port,
-        user=parts.username,
-        password=parts.password,
-        fullpath=parts.path or "/",
-        params=dict(parse_qsl(parts.query, keep_blank_values=True)),
-        payload={"message": "text", **left_out},
-    )
+    log = logging.getLogger("apprise")
+    log.propagate = False
+    log.addHandler(codes := _Codes())
+    title, _, rest = text.partition("\n")
+
+    def once() -> str | None:
+        codes.code = ""
+        sent = service.notify(title=title if rest else "", body=rest or text, body_format=NotifyFormat.TEXT)
+        return None if sent else codes.code
+
+    return once
+
+
+def _post(url: str, text: str) -> str | None:
+    """Post it to a web address; its status tells whether it was taken, however long it takes to say more."""
+    try:
+        with requests.post(url, json={"text": text}, timeout=_READ_S, allow_redirects=False, stream=True) as answer:
+            return None if answer.status_code // 100 == 2 else str(answer.status_code)
+    except requests.RequestException:
+        return ""
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from flows.environment import redact
 from flows.ledger.errors import LedgerNewer
 
 FOLDER: Final = Path(__file__).parent / "migrations"
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """Every revision of the tables, in order; the last is what this release works with."""
 HEAD: Final = REVISIONS[-1]
 

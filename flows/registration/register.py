@@ -26,7 +26,7 @@ from flows.registry.digest import Digests, digests
 from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
 from flows.release.mirror import DIGEST_TAG, RUN_TAG, mirror, standing
 from flows.release.releases import read
-from flows.release.states import UNDECIDED
+from flows.release.states import State
 from flows.release.unit import read_pair
 from flows.workspace.graph import Graph
 from flows.workspace.platform import Platform
@@ -107,10 +107,15 @@ def remembered(graph: Graph, platform: Platform) -> Registration | None:
     return replace(last, new=False, seconds=0.0, aliases=_aliases(platform, last.version))
 
 
-def has_verdict(platform: Platform, version: int) -> bool:
-    """Tell whether a gate has decided about a version that the ledger knows."""
+def state_of(platform: Platform, version: int) -> State:
+    """The state of a version that the ledger knows."""
     with reading(platform) as connection:
-        return read(connection, version).state not in UNDECIDED
+        return read(connection, version).state
+
+
+def stands(version: int, state: State) -> str:
+    """Say how it stands with a version that was gated before."""
+    return f"gate: not again, version {version} is {state.replace('_', ' ')}; see `needledrop release show {version}`"
 
 
 def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Registration:

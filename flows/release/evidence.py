@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flows.release.releases import Release
+from flows.release.table import Release
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

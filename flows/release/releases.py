@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from flows.errors import Refusal
 from flows.release import audit
+from flows.release.announce import note_verdict
 from flows.release.states import ALLOWED, CHALLENGING, VERDICTS, State
 from flows.release.table import RELEASES, Release, columns_of, release_of
 
@@ -154,6 +155,8 @@ def move(
     }
     number = audit.append(connection, actor, "move", version, detail)
     _change(connection, version, number, values)
+    if evidence is not None:
+        note_verdict(connection, version, new, reason, evidence)
     return read(connection, version)
 
 

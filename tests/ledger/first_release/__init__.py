@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, select
 from sqlalchemy.engine import Connection
 
 TABLES = {"releases": 3, "audit": 18, "leases": 2, "attempts": 4, "notices": 2, "drift_triggers": 1}
@@ -23,10 +23,12 @@ def write(connection: Connection, *tables: str) -> None:
 _ABOUT = (("CREATE TABLE ", " ("), ('INSERT INTO "', '"'))  # how a statement about one table names it
 
 
+_LATER = {"notices.text", "notices.tries", "notices.noted"}  # columns that later releases have added
+
+
 def rows(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table of that release."""
+    """Every row of every table of that release, with the columns that it had."""
     found = MetaData()
     found.reflect(connection, only=list(TABLES))
-    return {
-        name: sorted(tuple(row) for row in connection.execute(table.select())) for name, table in found.tables.items()
-    }
+    asked = {name: [one for one in of.columns if str(one) not in _LATER] for name, of in found.tables.items()}
+    return {name: sorted(tuple(row) for row in connection.execute(select(*of))) for name, of in asked.items()}
