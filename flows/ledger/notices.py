@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,7 +111,7 @@ def send(platform: Platform, text: str, key: str) -> bool:
         with transaction(platform) as connection:
             note(connection, key, text)
     except LedgerError as error:
-        log.warning("the notification %s was not noted: %s", key, error)
+        _warn("the notification %s was not noted: %s", key, error)
         return False
     return key in pass_by(platform)
 
@@ -136,13 +137,11 @@ def pass_by(platform: Platform) -> Sequence[str]:
             _settle(platform, row, sent=problem is None)
             if problem is not None:
                 _patience.left_s -= time.monotonic() - asked
-                log.warning(
-                    "the notification %s was not sent: %s; it waits for the next run or command", row.key, problem
-                )
+                _warn("the notification %s was not sent: %s; it waits for the next run or command", row.key, problem)
                 break
             told.append(row.key)
     except LedgerError as error:
-        log.warning("notifications wait: %s", error)
+        _warn("notifications wait: %s", error)
     return told
 
 
@@ -155,7 +154,7 @@ def _take(platform: Platform) -> Row[Any] | None:
         now = datetime.now(UTC)
         old = (NOTICES.c.text.is_not(None)) & (NOTICES.c.state == "waiting") & (NOTICES.c.noted < _text(now - DAY))
         for row in connection.execute(select(NOTICES.c.key).where(old)):
-            log.warning("the notification %s is given up: it could not be sent for a day", row.key)
+            _warn("the notification %s is given up: it could not be sent for a day", row.key)
         connection.execute(delete(NOTICES).where(old))
         if (due := _due(connection)) is not None:
             taken = {"state": "sending", "at": _text(now)}
@@ -216,6 +215,17 @@ def close(platform: Platform, key: str) -> None:
     """Note that what was claimed is done."""
     with transaction(platform) as connection:
         connection.execute(update(NOTICES).where(NOTICES.c.key == key).values(state="sent"))
+
+
+def _warn(words: str, *values: object) -> None:
+    """Say it where the process logs, and in the log of the run that it is in."""
+    log.warning(words, *values)
+    if "prefect" in sys.modules:
+        from prefect.exceptions import MissingContextError
+        from prefect.logging import get_run_logger
+
+        with suppress(MissingContextError):
+            get_run_logger().warning(words, *values)
 
 
 def _text(moment: datetime) -> str:

@@ -6,9 +6,14 @@ since. A refused action changes nothing.
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy.engine import Connection
+
 from flows.errors import Refusal
 from flows.ledger.database import reading, transaction
+from flows.ledger.notices import pass_by
 from flows.registry.tracking import Unreachable, answering
+from flows.release import audit
+from flows.release.announce import note_decision
 from flows.release.evidence import find_report
 from flows.release.mirror import mirror, require_own, standing
 from flows.release.releases import Release, StaleState, UnknownVersion, champion, move, previous, read
@@ -20,6 +25,7 @@ from flows.release.rules import (
     require_same_champion,
     require_verdict,
 )
+from flows.release.states import VERDICTS
 from flows.release.unit import ArtifactsGone, MismatchedPair, verify_stored
 from flows.workspace.platform import Platform
 
@@ -67,6 +73,7 @@ def approve(platform: Platform, version: int, by: str, reason: str, override: bo
             raise StaleState(f"version {version} was gated again meanwhile; nothing changed: read the new report first")
         require_same_champion(release, champion(connection))
         release = move(connection, version, seen.state, "approved", by, reason, override=override)
+        note_decision(platform, connection, release, f"is approved by {by}", reason)
     _show(platform, f"version {version} is approved")
     return release
 
@@ -112,6 +119,8 @@ def promote(
         if now:
             move(connection, now.version, "champion", "superseded", by, f"version {version} was promoted")
         release = move(connection, version, "approved", "champion", by, _after(now))
+        words = f"{_after(now)}; approved by {release.approved_by}. {_verdict(connection, version)}"
+        note_decision(platform, connection, release, f"is champion, promoted by {by}", words)
     _show(platform, f"version {version} is champion")
     return release
 
@@ -149,6 +158,8 @@ def rollback(platform: Platform, by: str, reason: str, expected_champion: int | 
             raise StaleState(f"{held} is champion by now, not {reigning.version}; nothing changed")
         move(connection, now.version, "champion", "rolled_back", by, reason)
         release = move(connection, target.version, "superseded", "champion", by, f"rollback of version {now.version}")
+        words = f"instead of version {now.version}: {reason}"
+        note_decision(platform, connection, release, f"is champion again, rolled back by {by}", words)
     _show(platform, f"version {release.version} is champion again")
     return release
 
@@ -172,8 +183,16 @@ def _after(before: Release | None) -> str:
     return f"promoted over version {before.version}" if before else "first champion"
 
 
+def _verdict(connection: Connection, version: int) -> str:
+    """What the gate said of a version last."""
+    said = [entry.detail for entry in audit.entries(connection, version) if entry.detail.get("to") in VERDICTS]
+    return f"Its gate: {said[-1]['reason']}" if said else ""
+
+
 def _show(platform: Platform, done: str) -> None:
     try:
         mirror(platform)
     except Unreachable as error:
         raise Unreachable(f"{done}, but MLflow does not show it yet ({error}); run the same command again") from error
+    finally:
+        pass_by(platform)

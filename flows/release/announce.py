@@ -12,6 +12,7 @@ from flows.ledger.errors import LedgerError
 from flows.ledger.notices import DAY, alike, note, pass_by
 from flows.registry.tracking import MODEL
 from flows.release.evidence import PAGE
+from flows.release.table import Release
 from flows.workspace.platform import Platform
 
 _SAID: Final = {
@@ -45,6 +46,20 @@ def tell_verdict(platform: Platform, version: int, verdict: str, words: str, evi
 def tell_refused(platform: Platform, version: int, why: str) -> None:
     """Tell that a version could not be gated: for the same reason once a day."""
     _tell(platform, f"gate-refused/{version}/{alike(why)}", f"{_headline(version, 'refused')}\n{why}", version, DAY)
+
+
+def note_decision(platform: Platform, connection: Connection, release: Release, headline: str, words: str) -> None:
+    """Note what people decided about a release.
+
+    Args:
+        platform: names the servers.
+        connection: inside the transaction that decides.
+        release: as it is now; its last row of the audit log is the event.
+        headline: what became of it, after its number.
+        words: more.
+    """
+    said = f"{MODEL}: version {release.version} {headline}\n{words}\n{page(platform, release.version)}".rstrip()
+    note(connection, f"release/{release.audited}", said)
 
 
 def page(platform: Platform, version: int) -> str:

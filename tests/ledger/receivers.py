@@ -64,7 +64,7 @@ def webhook() -> Iterator[Webhook]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     made.url = f"http://127.0.0.1:{server.server_port}"
     yield made
     made.closed.set()
@@ -111,7 +111,7 @@ def mailbox() -> Iterator[Mailbox]:
         allow_reuse_address = daemon_threads = True
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         made.port = server.server_address[1]
         yield made
         server.shutdown()

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.errors import INCONCLUSIVE
+
 ROOT = Path(__file__).parent.parent.parent
 SMALL: dict[str, dict[str, Any]] = {
     "corpus": {"clips": 30, "seed_clips": 32, "clip_s": 4.0},
@@ -22,6 +24,25 @@ SMALL: dict[str, dict[str, Any]] = {
     "training": {"steps": 30, "warmup_steps": 3, "validate_every": 10, "batch": 16},
     "evaluation": {"resamples": 50},
 }
+
+
+DEPLOYED = """
+import sys
+from pathlib import Path
+from flows.workspace.platform import Platform
+from flows.workspace.workspace import find_workspace
+workspace = find_workspace()
+workspace.prefect_home.mkdir(parents=True)
+Platform.prepared(workspace)
+from flows.deploy.retrain import retrain
+ended = []
+for _ in range(int(sys.argv[1])):
+    ended.append(retrain(return_state=True))
+    Path(sys.argv[2]).unlink(missing_ok=True)
+print()
+for state in ended:
+    print(state.type.value, state.name, state.message)
+"""
 
 
 class Project:
@@ -42,8 +63,19 @@ class Project:
             raise AssertionError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
 
-    def retrain(self, *options: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def retrain(self, *options: str, expect: int | None = INCONCLUSIVE) -> subprocess.CompletedProcess[str]:
+        """Seven test queries, and a list of ten: the gate cannot tell anything of so small a corpus."""
         return self.run(sys.executable, "-m", "flows.cli", "retrain", *options, expect=expect)
+
+    def deployed(self, times: int, mending: str) -> list[str]:
+        """Run the flow that a schedule runs so often, in one process; return how it ended each time.
+
+        Args:
+            times: how often.
+            mending: a file that is taken away after the first.
+        """
+        done = self.run(sys.executable, "-c", DEPLOYED, str(times), mending)
+        return done.stdout.splitlines()[-times:]
 
     def lock(self) -> dict[str, Any]:
         """dvc.lock as mappings; the order of its stages is that in which they ended."""
@@ -103,11 +135,17 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
 
 
 @pytest.fixture(scope="session")
-def retrained(make_project: Callable[[str], Project]) -> Project:
-    """A workspace in which `needledrop retrain` has run once, undisturbed."""
+def scheduled(make_project: Callable[[str], Project]) -> tuple[Project, list[str]]:
+    """A workspace in which a schedule has fired three times, and how each run ended; the first could not be gated."""
     project = make_project("retrained")
-    project.retrain()
-    return project
+    (project.root / "gate.yaml").write_text("gate: {}\n")
+    return project, project.deployed(3, "gate.yaml")
+
+
+@pytest.fixture(scope="session")
+def retrained(scheduled: tuple[Project, list[str]]) -> Project:
+    """A workspace in which all was made once, undisturbed."""
+    return scheduled[0]
 
 
 @pytest.fixture(scope="session")

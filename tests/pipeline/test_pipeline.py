@@ -48,11 +48,28 @@ def test_plain_dvc_and_the_flow_give_the_same_lock(retrained: Project, reproduce
     assert retrained.lock() == reproduced.lock()
 
 
+def test_a_schedule_takes_up_what_could_not_be_gated_and_then_rests(scheduled: tuple[Project, list[str]]) -> None:
+    project, (refused, gated, rested) = scheduled
+    assert refused.startswith("FAILED GateRefused needledrop version 1")
+    assert "; gate: refused (gate.yaml: " in refused, "with what is wrong"
+    assert gated.startswith("COMPLETED Inconclusive needledrop version 1") and "already registered" in gated
+    assert rested.startswith("COMPLETED Skipped nothing changed since run"), "to gate it again would say the same"
+    with sqlite3.connect(project.root / ".needledrop" / "ledger.db") as ledger:
+        runs = ledger.execute("select state, result from attempts order by began").fetchall()
+        keys = [key for (key,) in ledger.execute("select key from notices order by noted")]
+    assert [state for state, _ in runs] == ["refused", "finished", "skipped"]
+    results = [json.loads(result) for _, result in runs[:2]]
+    assert [one["verdict"] for one in results] == ["refused", "inconclusive"]
+    assert {stage["outcome"] for stage in results[1]["stages"]} == {"skipped"}, "nothing was trained anew"
+    assert [key.split("/")[0] for key in keys] == ["gate-refused", "verdict"], "noted for whoever has an address"
+
+
 def test_a_retrain_with_nothing_to_do_skips_all_and_registers_nothing(retrained: Project) -> None:
     before = (retrained.root / "dvc.lock").read_bytes()
     summary = json.loads(retrained.retrain("--json").stdout)
     assert {stage["outcome"] for stage in summary["stages"]} == {"skipped"}
     assert summary["registration"]["new"] is False
+    assert (summary["verdict"], summary["gate"]) == ("inconclusive", None), "the verdict that it has, and its exit code"
     assert (retrained.root / "dvc.lock").read_bytes() == before
     assert versions(retrained) == [1]
 
@@ -117,7 +134,13 @@ def test_killed_three_times_ends_as_if_undisturbed(retrained: Project, make_proj
     project.adopt(retrained, "corpus", "ingest", "validate", "features@seed")  # no kill is meant for these
     for moment in MOMENTS:
         kill_at(project, moment)
-    project.retrain()
+    (project.root / "gate.yaml").write_text("gate: {}\n")
+    done = json.loads(project.retrain("--json", expect=1).stdout)
+    assert done["verdict"] == "refused" and done["refusal"].startswith("gate.yaml: ")
+    assert "gate: refused: gate.yaml: " in project.run(sys.executable, "-m", "flows.cli", "status").stdout
+    (project.root / "gate.yaml").unlink()
+    done = project.retrain()
+    assert "gate: inconclusive. Not enough data to tell" in done.stdout, "it was registered, and not gated yet"
     assert project.lock() == retrained.lock()
     assert versions(project) == [1]
     left: list[Any] = list((project.root / "data").rglob("*.part")) + list((project.root / "data").rglob("*.partial"))
