@@ -1,12 +1,11 @@
 """Commands that decide what is served: approve, promote, roll back; and that show who decided it."""
 
 import argparse
-import getpass
 import sys
 from typing import Any
 
 from flows.commands.common import AddCommand, emit, here, positive
-from flows.errors import OK, USAGE, Refusal
+from flows.errors import OK
 
 
 def add(command: AddCommand) -> None:
@@ -39,7 +38,11 @@ def _version(command: argparse.ArgumentParser) -> None:
 
 
 def _decider(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--by", metavar="NAME", help="who does it (default: the user of this machine)")
+    command.add_argument(
+        "--by",
+        metavar="NAME",
+        help="who does it (default: the user that MLflow's server confirms, else of this machine)",
+    )
     command.add_argument(
         "--expect", type=_expected, metavar="VERSION", help="refuse unless this version is champion (`none` for none)"
     )
@@ -54,18 +57,25 @@ def _expected(text: str) -> int:
 def _approve(arguments: argparse.Namespace) -> int:
     platform = here()
     from flows.release import actions, show
+    from flows.release.duties import folded, read_duties
 
     number = arguments.version
-    before = show.overview(platform)
+    before = show.approvals_of(platform, number)
     release = actions.approve(platform, number, arguments.by, arguments.reason, arguments.override_inconclusive)
+    needed, given = read_duties(platform.workspace.root).approvals, show.approvals_of(platform, number)
     if arguments.json:
-        return emit(release.as_json())
+        return emit(release.as_json() | {"approvals": [one.as_json() for one in given], "needed": needed})
+    ours = next(one for one in given if folded(one.by) == folded(arguments.by))
+    already = "already " if ours in before else ""
+    counted = (
+        f"; {len(given)} of {needed} approvals{', one person counts once' if already else ''}" if needed > 1 else ""
+    )
     print(
-        f"version {number}: {_already(before, number, 'approved')}approved by {release.approved_by} at "
-        f"{release.approved_at}, on gate report {str(release.evidence)[:12]}"
+        f"version {number}: {already}approved by {ours.by} at {ours.at}, on gate report {str(release.evidence)[:12]}{counted}"
     )
     if release.state == "approved":
-        print(f"next: needledrop promote {number}   make it the champion")
+        more = f"needledrop approve {number}   by {needed - len(given)} more" if len(given) < needed else ""
+        print(f"next: {more or f'needledrop promote {number}   make it the champion'}")
     return OK
 
 
@@ -74,7 +84,7 @@ def _promote(arguments: argparse.Namespace) -> int:
     from flows.release import actions, show
 
     before, number = show.overview(platform), arguments.version
-    release = actions.promote(platform, number, _who(arguments), arguments.expect, arguments.champion_lost)
+    release = actions.promote(platform, number, arguments.by, arguments.expect, arguments.champion_lost)
     if arguments.json:
         return emit(release.as_json())
     after = show.overview(platform)["aliases"]
@@ -90,7 +100,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
     from flows.release import actions, show
 
     before = show.overview(platform)["aliases"].get("champion")
-    release = actions.rollback(platform, _who(arguments), arguments.reason, arguments.expect)
+    release = actions.rollback(platform, arguments.by, arguments.reason, arguments.expect)
     if arguments.json:
         return emit(release.as_json())
     print(f"version {release.version} is champion again, model and index together; version {before} is rolled back")
@@ -129,12 +139,3 @@ def _audit(arguments: argparse.Namespace) -> int:
 def _already(before: dict[str, Any], version: int, state: str) -> str:
     states = {one["version"]: one["state"] for one in before["releases"]}
     return "already " if states.get(version) == state else ""
-
-
-def _who(arguments: argparse.Namespace) -> str:
-    if arguments.by is not None:
-        return str(arguments.by)
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise Refusal("this machine's user has no name: say who does it with --by NAME", USAGE) from None

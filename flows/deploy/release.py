@@ -8,7 +8,9 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.deploy.here import Here, here
+from flows.ledger.database import reading
 from flows.release import actions
+from flows.release.duties import approvals, names
 from flows.release.table import Release
 
 APPROVE, PROMOTE, ROLLBACK = "needledrop-approve", "needledrop-promote", "needledrop-rollback"
@@ -30,7 +32,9 @@ def approve(version: Version, by: Name, reason: Name, override_inconclusive: boo
     """
     with here(APPROVE) as now:
         release = actions.approve(now.platform, version, by, reason, override_inconclusive)
-        return _done(now, release, f"version {version} is approved by {release.approved_by}")
+        with reading(now.platform) as connection:
+            given = approvals(connection, version)
+        return _done(now, release, f"version {version} is approved by {names(given)}")
 
 
 @flow(name=PROMOTE, retries=0, persist_result=False)

@@ -14,17 +14,19 @@ from flows.ledger.notices import pass_by
 from flows.registry.tracking import Unreachable, answering
 from flows.release import audit
 from flows.release.announce import note_decision
+from flows.release.duties import (
+    approvals,
+    approved_already,
+    names,
+    read_duties,
+    require_duties,
+    require_override,
+)
 from flows.release.evidence import find_report
 from flows.release.mirror import mirror, require_own, standing
-from flows.release.releases import Release, StaleState, UnknownVersion, champion, move, previous, read
-from flows.release.rules import (
-    approved_already,
-    name_of,
-    reason_of,
-    require_promotable,
-    require_same_champion,
-    require_verdict,
-)
+from flows.release.releases import Release, StaleState, UnknownVersion, approve_too, champion, move, previous, read
+from flows.release.rules import reason_of, require_promotable, require_same_champion, require_verdict
+from flows.release.signer import signer
 from flows.release.states import VERDICTS
 from flows.release.unit import ArtifactsGone, MismatchedPair, verify_stored
 from flows.workspace.platform import Platform
@@ -35,29 +37,31 @@ if TYPE_CHECKING:
 __all__ = ["approve", "mirror", "promote", "rollback"]
 
 
-def approve(platform: Platform, version: int, by: str, reason: str, override: bool = False) -> Release:
+def approve(platform: Platform, version: int, by: str | None, reason: str, override: bool = False) -> Release:
     """Sign a version off that passed its gate: a record of who, when, why and on which evidence.
 
-    Again by the same person changes nothing.
+    Again by the same person changes nothing; by another one counts while release.yaml asks for more.
 
     Args:
         platform: where MLflow and the ledger are.
         version: which model version.
-        by: who answers for it.
+        by: who answers for it; None: the user that MLflow's server confirms, or of this machine.
         reason: why, in words.
         override: approve although the gate was inconclusive; never where it failed.
 
     Raises:
-        Refusal: no name or reason, unknown version, no passed gate, another approver, another champion than
+        Refusal: no name or reason, unknown version, no passed gate, enough approvals by others, another champion than
             the gate compared with, or the gate's report is not the one recorded.
     """
-    by, reason = name_of(by), reason_of(reason)
+    needed, reason = read_duties(platform.workspace.root).approvals, reason_of(reason)
+    by = signer(platform, by)
     client = _begin(platform)
     with reading(platform) as connection:
-        seen = read(connection, version)
-    if approved_already(seen, by):
+        seen, given = read(connection, version), approvals(connection, version)
+    if approved_already(seen, given, by, needed):
         return seen
     require_verdict(seen, override)
+    require_override(seen, given, override)
     with answering(platform.tracking_uri):
         report = find_report(client, seen)
     if report is None:
@@ -66,14 +70,19 @@ def approve(platform: Platform, version: int, by: str, reason: str, override: bo
             f"recorded; run `needledrop gate {version}` again"
         )
     with transaction(platform) as connection:
-        release = read(connection, version)
-        if approved_already(release, by):
+        release, given = read(connection, version), approvals(connection, version)
+        if approved_already(release, given, by, needed):
             return release
+        require_override(release, given, override)
         if release.evidence != seen.evidence:
             raise StaleState(f"version {version} was gated again meanwhile; nothing changed: read the new report first")
         require_same_champion(release, champion(connection))
-        release = move(connection, version, seen.state, "approved", by, reason, override=override)
-        note_decision(platform, connection, release, f"is approved by {by}", reason)
+        if given:
+            release = approve_too(connection, version, by, reason, override)
+        else:
+            release = move(connection, version, seen.state, "approved", by, reason, override=override)
+        counted = f" ({len(given) + 1} of {needed} approvals)" if needed > 1 else ""
+        note_decision(platform, connection, release, f"is approved by {by}{counted}", reason)
     _show(platform, f"version {version} is approved")
     return release
 
@@ -81,7 +90,7 @@ def approve(platform: Platform, version: int, by: str, reason: str, override: bo
 def promote(
     platform: Platform,
     version: int,
-    by: str,
+    by: str | None,
     expected_champion: int | None = None,
     champion_lost: bool = False,
 ) -> Release:
@@ -90,22 +99,25 @@ def promote(
     Args:
         platform: where MLflow and the ledger are.
         version: which model version.
-        by: who does it.
+        by: who does it; None: the user that MLflow's server confirms, or of this machine.
         expected_champion: refuse unless this version is champion; `NONE_YET` for none; None: the one that
             the version was gated against.
         champion_lost: accept that the present champion's files are gone, and so cannot be rolled back to.
 
     Raises:
-        Refusal: unknown version, not approved, another champion than expected, a model and an index that
+        Refusal: unknown version, not approved, or by too few or by who promotes it where release.yaml asks for
+            more, another champion than expected, a model and an index that
             are no pair, or files that are gone or others.
     """
-    by = name_of(by)
+    duties, by = read_duties(platform.workspace.root), signer(platform, by)
     client = _begin(platform)
     with reading(platform) as connection:
         release, reigning = read(connection, version), champion(connection)
+        given = approvals(connection, version)
     if release.state == "champion":
         return release
     require_promotable(release, reigning, expected_champion)
+    require_duties(release, given, duties, by)
     with answering(platform.tracking_uri):
         require_own(client, standing(platform))
         verify_stored(client, release)
@@ -116,21 +128,24 @@ def promote(
         if release.state == "champion":
             return release
         require_promotable(release, now, expected_champion)
+        given = approvals(connection, version)
+        require_duties(release, given, duties, by)
         if now:
             move(connection, now.version, "champion", "superseded", by, f"version {version} was promoted")
-        release = move(connection, version, "approved", "champion", by, _after(now))
-        words = f"{_after(now)}; approved by {release.approved_by}. {_verdict(connection, version)}"
+        met = {"policy": duties.digest(), "approvals": [one.by for one in given]}
+        release = move(connection, version, "approved", "champion", by, _after(now), duties=met)
+        words = f"{_after(now)}; approved by {names(given)}. {_verdict(connection, version)}"
         note_decision(platform, connection, release, f"is champion, promoted by {by}", words)
     _show(platform, f"version {version} is champion")
     return release
 
 
-def rollback(platform: Platform, by: str, reason: str, expected_champion: int | None = None) -> Release:
+def rollback(platform: Platform, by: str | None, reason: str, expected_champion: int | None = None) -> Release:
     """Restore the champion before this one, model and index together: a version carries both.
 
     Args:
         platform: where MLflow and the ledger are.
-        by: who does it.
+        by: who does it; None: the user that MLflow's server confirms, or of this machine.
         reason: why, in words.
         expected_champion: refuse unless this version is champion; makes a second try harmless.
 
@@ -138,7 +153,7 @@ def rollback(platform: Platform, by: str, reason: str, expected_champion: int | 
         Refusal: no champion, no previous one, another champion than expected, or the files of the previous
             one are gone or others.
     """
-    by, reason = name_of(by), reason_of(reason)
+    reason, by = reason_of(reason), signer(platform, by)
     client = _begin(platform)
     with reading(platform) as connection:
         reigning, target = champion(connection), previous(connection)

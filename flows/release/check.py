@@ -6,10 +6,11 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from flows.release import audit
+from flows.release.duties import APPROVE
 from flows.release.releases import all_releases
 from flows.release.table import RELEASES
 
-_ABOUT_RELEASES = ("register", "move", "log", "offer")
+_ABOUT_RELEASES = ("register", "move", "log", "offer", APPROVE)
 
 
 def check(connection: Connection) -> int:

@@ -12,6 +12,7 @@ from flows.ledger.database import reading
 from flows.ledger.lease import check
 from flows.registry.tracking import MODEL, answering, connect
 from flows.release import audit
+from flows.release.duties import approvals
 from flows.release.evidence import find_report, page_of
 from flows.release.releases import Release, all_releases, challenger, champion, previous
 from flows.workspace.platform import Platform
@@ -117,14 +118,13 @@ def _show(client: "MlflowClient", platform: Platform, now: Standing) -> None:
 def _description(client: "MlflowClient", platform: Platform, release: Release, version: "ModelVersion") -> str:
     """Markdown for the version's page: state, who approved it and why, and where the evidence is."""
     with reading(platform) as connection:
+        given = approvals(connection, release.version)
         moves = [entry for entry in audit.entries(connection, release.version) if "to" in entry.detail]
     last = moves[-1]
     lines = [f"**{release.state.replace('_', ' ').capitalize()}** since {last.at} ({last.actor})."]
     if last.detail.get("reason"):
         lines[0] += f" {last.detail['reason']}"
-    if release.approved_by:
-        why = [entry.detail["reason"] for entry in moves if entry.detail["to"] == "approved"][-1]
-        lines.append(f"Approved by **{release.approved_by}** at {release.approved_at}: {why}")
+    lines += [f"Approved by **{one.by}** at {one.at}: {one.why}" for one in given]
     if release.evidence:
         report = find_report(client, release)
         run = client.get_run(release.run_id).info

@@ -9,11 +9,12 @@ from sqlalchemy.engine import Connection
 from flows.errors import Refusal
 from flows.release import audit
 from flows.release.announce import note_verdict
+from flows.release.duties import APPROVE
 from flows.release.states import ALLOWED, CHALLENGING, VERDICTS, State
 from flows.release.table import RELEASES, Release, columns_of, release_of
 
 __all__ = [
-    "RELEASES", "Release", "StaleState", "UnknownVersion", "add", "all_releases", "challenger", "champion", "move", "previous", "read",
+    "RELEASES", "Release", "StaleState", "UnknownVersion", "add", "all_releases", "approve_too", "challenger", "champion", "move", "previous", "read",
 ]  # fmt: skip
 
 
@@ -102,6 +103,7 @@ def move(
     reason: str,
     evidence: str | None = None,
     override: bool = False,
+    duties: dict[str, Any] | None = None,
 ) -> Release:
     """Change the state of a version, if it is what the caller expects, and write it into the audit log.
 
@@ -118,6 +120,7 @@ def move(
         reason: why, in words.
         evidence: sha256 of the gate's report.json; with a verdict only.
         override: approve although the gate was inconclusive.
+        duties: what the log keeps of what was asked for, and who met it; with `champion` only.
 
     Raises:
         UnknownVersion: the ledger has no such version.
@@ -153,10 +156,25 @@ def move(
     detail = {"from": release.state, "to": new, "reason": reason, "override": override} | {
         name: value for name, value in values.items() if name != "state"
     }
+    detail |= duties or {}
     number = audit.append(connection, actor, "move", version, detail)
     _change(connection, version, number, values)
     if evidence is not None:
         note_verdict(connection, version, new, reason, evidence)
+    return read(connection, version)
+
+
+def approve_too(connection: Connection, version: int, actor: str, reason: str, override: bool) -> Release:
+    """Add one more person's approval of an approved version to the audit log.
+
+    Raises:
+        StaleState: it is not approved; nothing has changed.
+    """
+    release = read(connection, version)
+    if release.state != "approved":
+        raise StaleState(f"version {version} is {release.state}, not approved; nothing changed")
+    detail = {"reason": reason, "override": override, "evidence": release.evidence}
+    _change(connection, version, audit.append(connection, actor, APPROVE, version, detail), {})
     return read(connection, version)
 
 

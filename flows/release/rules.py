@@ -13,22 +13,6 @@ _NAME_CHARS, _REASON_CHARS = 100, 500
 _NO_NAMES = {"nobody", "none", "null", "unknown", "anonymous"}
 
 
-def approved_already(release: Release, by: str) -> bool:
-    """Tell whether `by` approved it already.
-
-    Raises:
-        Refusal: somebody else did.
-    """
-    if release.approved_by is None or release.state == "rolled_back":
-        return False
-    if release.approved_by != by:
-        raise Refusal(
-            f"version {release.version} was approved by {release.approved_by} at {release.approved_at} already "
-            f"and is {release.state}; nothing changed"
-        )
-    return True
-
-
 _UNJUDGED: Final[dict[State, str]] = {
     "registered": "has not been gated yet",
     "evaluated": "has no verdict yet: a gate runs, or was stopped",

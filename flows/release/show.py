@@ -10,6 +10,7 @@ from flows.ledger.database import reading
 from flows.registry.tracking import Unreachable
 from flows.release import audit
 from flows.release.check import check
+from flows.release.duties import Approval, approvals
 from flows.release.mirror import mirror, standing
 from flows.release.releases import read
 from flows.workspace.console import console, table
@@ -46,7 +47,17 @@ def history_of(platform: Platform, version: int) -> dict[str, Any]:
     with reading(platform) as connection:
         release = read(connection, version)
         history = audit.entries(connection, version)
-    return release.as_json() | {"alias": now.alias_of(version), "history": [asdict(entry) for entry in history]}
+        given = [one.as_json() for one in approvals(connection, version)]
+    more = {"alias": now.alias_of(version), "approvals": given, "history": [asdict(entry) for entry in history]}
+    return release.as_json() | more
+
+
+def approvals_of(platform: Platform, version: int) -> list[Approval]:
+    """Return who has approved a version; nobody where there is no ledger yet."""
+    if not standing(platform).releases:
+        return []
+    with reading(platform) as connection:
+        return approvals(connection, version)
 
 
 def log(platform: Platform) -> list[dict[str, Any]]:
@@ -98,8 +109,8 @@ def show_one(one: dict[str, Any]) -> int:
     if one["evidence"]:
         against = f"version {one['against']}" if one["against"] else "no champion: floors"
         out.print(f"  {'gated against':<18} {against}")
-    if one["approved_by"]:
-        out.print(f"  {'approved by':<18} {one['approved_by']} at {one['approved_at']}", markup=False)
+    for given in one["approvals"]:
+        out.print(f"  {'approved by':<18} {given['by']} at {given['at']}", markup=False)
     return show_log(one["history"])
 
 

@@ -64,7 +64,15 @@ class Shop:
         """Do what a gate does: log a report, write the verdict; return the report's digest."""
         assert verdict in VERDICTS
         with transaction(self.platform) as connection:
-            expected: set[State] = {"registered", "evaluated", "passed", "failed", "inconclusive", "rolled_back"}
+            expected: set[State] = {
+                "registered",
+                "evaluated",
+                "passed",
+                "failed",
+                "inconclusive",
+                "approved",
+                "rolled_back",
+            }
             release = move(connection, version, expected, "evaluated", "gate", "gate began")
             against = champion(connection)
         text = json.dumps({"verdict": verdict, "against": against.version if against else None})
