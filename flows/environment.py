@@ -149,7 +149,10 @@ def redact(uri: str) -> str:
 
 def public(uri: str) -> str | None:
     """Return the address of a server as a link may show it, without login, query and last slash; None where it is no web address."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return None
     if parts.scheme not in ("http", "https"):
         return None
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
@@ -160,7 +163,9 @@ def without_secrets(text: str) -> str:
     secrets: set[str] = set()
     for name, value in os.environ.items():
         if _SECRET_NAME.search(name):
-            secrets |= {value, value.partition(":")[2]}
+            secrets |= {value, value.partition("://")[2].partition("/")[2]}  # a webhook's path alone is enough
+        if name.endswith("_AUTH_STRING"):  # user:password
+            secrets.add(value.partition(":")[2])
         if "@" in value and (login := _LOGIN.search(value)):
             secrets |= {login[1], unquote(login[1])}
     for secret in sorted(secrets, key=len, reverse=True):

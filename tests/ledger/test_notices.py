@@ -252,13 +252,16 @@ def test_no_secret_of_the_environment_is_in_a_text(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("COMPLETIONS_KEY", "k-1234567")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:other-sesame")
     monkeypatch.setenv("NEEDLEDROP_LEDGER_URL", "postgresql://me:third%2Fsesame@db/ledger")
+    monkeypatch.setenv("NEEDLEDROP_WEBHOOK_URL", "https://hooks.example.org/services/sesame")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "needledrop:stacked")
     monkeypatch.setenv("A_PASS", "short")
-    said = "open-sesame, k-1234567, other-sesame, third%2Fsesame, third/sesame: a short line"
-    assert without_secrets(said) == "***, ***, ***, ***, ***: a short line"
+    said = "open-sesame, k-1234567, other-sesame, third%2Fsesame, third/sesame, url: /services/sesame: a short line"
+    assert without_secrets(said) == "***, ***, ***, ***, ***, url: /***: a short line"
+    assert without_secrets("needledrop: version 2 is stacked") == "needledrop: version 2 is stacked"
     note(at(tmp_path, None), "key", said)
     assert b"sesame" not in (tmp_path / ".needledrop/ledger.db").read_bytes()
     assert public("http://me:sesame@host:5000/mlflow/?token=x#y") == "http://host:5000/mlflow"
-    assert public("sqlite:///x.db") is None
+    assert public("sqlite:///x.db") is None and public("http://[") is None
 
 
 def test_without_an_address_nothing_is_sent(tmp_path: Path) -> None:
