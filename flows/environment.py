@@ -101,7 +101,7 @@ class Environment(BaseSettings):
     """Folder on a worker's machine for the workspaces of deployed runs and their DVC cache (`NEEDLEDROP_CHECKOUTS`)."""
 
     webhook_url: SecretStr | None = Field(default=None)
-    """Where notifications go (`NEEDLEDROP_WEBHOOK_URL`): a Slack-compatible web address, or any that apprise knows; it is a secret."""
+    """Where notices go (`NEEDLEDROP_WEBHOOK_URL`): a Slack-compatible web address, or any that apprise knows; it is a secret."""
 
     dvc_remote: str | None = Field(default=None)
     """Where `push` and `pull` share files (`NEEDLEDROP_DVC_REMOTE`), e.g. `s3://needledrop-dvc/cache`."""

@@ -26,7 +26,7 @@ def approve(version: Version, by: Name, reason: Name, override_inconclusive: boo
 
     Args:
         version: Number of the model version; its gate must have passed.
-        by: Who answers for it; goes into the audit log and onto the version's page.
+        by: Who answers for it; goes into the audit log and onto the version's page. MLflow with users: the worker's user only.
         reason: Why, in words.
         override_inconclusive: Approve although the gate could not tell; never after a failed gate.
     """

@@ -68,14 +68,14 @@ class Project:
         return self.run(sys.executable, "-m", "flows.cli", "retrain", *options, expect=expect)
 
     def deployed(self, times: int, mending: str) -> list[str]:
-        """Run the flow that a schedule runs so often, in one process; return how it ended each time.
+        """Run the flow that a schedule runs so often, in one process; return its lines, at last how each run ended.
 
         Args:
             times: how often.
             mending: a file that is taken away after the first.
         """
         done = self.run(sys.executable, "-c", DEPLOYED, str(times), mending)
-        return done.stdout.splitlines()[-times:]
+        return done.stdout.splitlines()
 
     def lock(self) -> dict[str, Any]:
         """dvc.lock as mappings; the order of its stages is that in which they ended."""
@@ -136,7 +136,7 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pr
 
 @pytest.fixture(scope="session")
 def scheduled(make_project: Callable[[str], Project]) -> tuple[Project, list[str]]:
-    """A workspace in which a schedule has fired three times, and how each run ended; the first could not be gated."""
+    """A workspace in which a schedule has fired three times, and what was said; the first could not be gated."""
     project = make_project("retrained")
     (project.root / "gate.yaml").write_text("gate: {}\n")
     return project, project.deployed(3, "gate.yaml")

@@ -49,7 +49,9 @@ def test_plain_dvc_and_the_flow_give_the_same_lock(retrained: Project, reproduce
 
 
 def test_a_schedule_takes_up_what_could_not_be_gated_and_then_rests(scheduled: tuple[Project, list[str]]) -> None:
-    project, (refused, gated, rested) = scheduled
+    project, (*said, refused, gated, rested) = scheduled
+    again = "version 1 is registered: run the same again to gate it"
+    assert any(line.startswith("gate: refused. gate.yaml: ") and line.endswith(again) for line in said)
     assert refused.startswith("FAILED GateRefused needledrop version 1")
     assert "; gate: refused (gate.yaml: " in refused, "with what is wrong"
     assert gated.startswith("COMPLETED Inconclusive needledrop version 1") and "already registered" in gated
@@ -72,6 +74,18 @@ def test_a_retrain_with_nothing_to_do_skips_all_and_registers_nothing(retrained:
     assert (summary["verdict"], summary["gate"]) == ("inconclusive", None), "the verdict that it has, and its exit code"
     assert (retrained.root / "dvc.lock").read_bytes() == before
     assert versions(retrained) == [1]
+    status = json.loads(retrained.run(sys.executable, "-m", "flows.cli", "status", "--json").stdout)
+    assert status["last_run"]["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("passed", 0), (None, 0), ("refused", 1), ("failed", 3), ("inconclusive", 4)]
+)
+def test_each_ending_has_its_exit_code(verdict: str | None, code: int) -> None:
+    from flows.retrain import Retrain
+
+    done = Retrain("run", verdict=verdict)
+    assert (done.code, done.as_json()["verdict"]) == (code, verdict)
 
 
 def test_new_clips_cost_their_own_rows_only_and_give_the_bytes_of_a_run_from_scratch(
@@ -134,13 +148,7 @@ def test_killed_three_times_ends_as_if_undisturbed(retrained: Project, make_proj
     project.adopt(retrained, "corpus", "ingest", "validate", "features@seed")  # no kill is meant for these
     for moment in MOMENTS:
         kill_at(project, moment)
-    (project.root / "gate.yaml").write_text("gate: {}\n")
-    done = json.loads(project.retrain("--json", expect=1).stdout)
-    assert done["verdict"] == "refused" and done["refusal"].startswith("gate.yaml: ")
-    assert "gate: refused: gate.yaml: " in project.run(sys.executable, "-m", "flows.cli", "status").stdout
-    (project.root / "gate.yaml").unlink()
-    done = project.retrain()
-    assert "gate: inconclusive. Not enough data to tell" in done.stdout, "it was registered, and not gated yet"
+    assert "gate: inconclusive. Not enough data to tell" in project.retrain().stdout, "registered, and not gated yet"
     assert project.lock() == retrained.lock()
     assert versions(project) == [1]
     left: list[Any] = list((project.root / "data").rglob("*.part")) + list((project.root / "data").rglob("*.partial"))

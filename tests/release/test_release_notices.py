@@ -92,7 +92,8 @@ def test_the_link_is_the_page_of_a_server_else_the_report_of_the_gate(two: Shop)
 def test_a_service_that_is_away_keeps_no_decision_from_being_made(
     two: Shop, caplog: pytest.LogCaptureFixture, webhook: receivers.Webhook
 ) -> None:
-    platform = told(two, "http://127.0.0.1:9/s3cret")
+    webhook.codes.append(404)
+    platform = told(two, f"{webhook.url}/s3cret")
     assert promote(platform, 2, "Bob").state == "champion"
-    assert "was not sent: the service does not answer" in caplog.text and "s3cret" not in caplog.text
+    assert "was not sent: the service answered 404" in caplog.text and "s3cret" not in caplog.text
     assert len(waiting(two)) == 1
