@@ -72,7 +72,6 @@ _PATIENCE_S = 90.0  # for the end to be written; half of the lease
 POOLS: Final = "needledrop-"
 """How the names of our work pools begin, see prefect.yaml."""
 _OURS = "needledrop-"  # and those of our flows
-_UNRECORDED = "a run that the ledger does not know"
 _DIED = "Its process died without a word; the next run goes on from where it was."
 _LINE = 300  # characters
 _STARTING = timedelta(seconds=60)  # a run that a living worker has just taken has no process for a moment
@@ -241,17 +240,18 @@ def _reap_unrecorded(platform: Platform, idle_pool: str | None) -> list[str]:
         living = {row.run for row in leases(connection)}
     try:
         with _prefect() as client:
-            ids = [str(run) for run in unrecorded(client, living, idle_pool)]
+            found = {run: client.read_flow_run(run) for run in unrecorded(client, living, idle_pool)}
+            flows = {str(run): client.read_flow(one.flow_id).name for run, one in found.items()}
     except _unanswered() as error:
         log.warning("Prefect was not asked for dead runs: %s", error)
         return []
-    if not ids or not _tell_prefect(ids):
+    if not flows or not _tell_prefect(list(flows)):
         return []
     with transaction(platform) as connection:
-        for run in ids:
-            _note_end(platform, connection, _UNRECORDED, run, _DIED, "crashed")
+        for run, flow in flows.items():
+            _note_end(platform, connection, flow, run, _DIED, "crashed")
     pass_by(platform)
-    return ids
+    return list(flows)
 
 
 def _clear(dead: Iterable[Row[Any]]) -> None:

@@ -31,10 +31,11 @@ def heal(platform: Platform) -> str:
 def overview(platform: Platform) -> dict[str, Any]:
     """Return every release, by version, with the aliases."""
     now = standing(platform)
-    return {
-        "aliases": now.aliases,
-        "releases": [release.as_json() | {"alias": now.alias_of(release.version)} for release in now.releases],
-    }
+    found = []
+    for release in now.releases:
+        given = [one.as_json() for one in approvals_of(platform, release.version)]
+        found.append(release.as_json() | {"alias": now.alias_of(release.version), "approvals": given})
+    return {"aliases": now.aliases, "releases": found}
 
 
 def history_of(platform: Platform, version: int) -> dict[str, Any]:
@@ -89,7 +90,12 @@ def show(found: dict[str, Any]) -> int:
         return OK
     rows = table("version", "state", "alias", "approved by", "evidence", "registered", "content", right=("version",))
     for one in found["releases"]:
-        words = (_words(one["state"]), one["alias"], one["approved_by"] or "", (one["evidence"] or "")[:12])
+        words = (
+            _words(one["state"]),
+            one["alias"],
+            ", ".join(given["by"] for given in one["approvals"]),
+            (one["evidence"] or "")[:12],
+        )
         rows.add_row(str(one["version"]), *map(escape, (*words, one["created"], one["digest"][:12])))
     out.print(rows)
     out.print("next: needledrop release show VERSION   what is signed off together, and its history")

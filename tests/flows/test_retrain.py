@@ -92,7 +92,8 @@ def test_both_ways_to_say_that_nothing_was_done_have_the_same_keys(toy: MakeToy,
     outcomes(workspace, prefect_server)
     first, idle = read_runs(workspace)[0], cli("retrain", "--json", cwd=workspace.root)
     record = read_runs(workspace)[0]
-    assert json.loads(idle.stdout).keys() == {"run", "stages", "metrics", "registration", "gate"}
+    expected = {"run", "stages", "metrics", "registration", "gate", "verdict", "refusal"}
+    assert json.loads(idle.stdout).keys() == expected
     assert record.keys() == first.keys()
 
 

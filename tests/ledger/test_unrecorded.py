@@ -10,12 +10,15 @@ from uuid import UUID
 
 import pytest
 from prefect.client.schemas.objects import State
+from sqlalchemy import select
 
 from flows.deploy.apply import deploy
 from flows.deploy.entries import read_deployments
 from flows.environment import Environment
 from flows.ledger import attempts
 from flows.ledger.attempts import reap
+from flows.ledger.database import reading
+from flows.ledger.notices import NOTICES
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
@@ -63,6 +66,9 @@ def test_a_run_without_a_process_is_dead_where_all_workers_are_here(
         assert set(reap(Platform(Workspace(tmp_path), environment))) == {str(starting), str(running), str(known)}
         states = [client.read_flow_run(run).state for run in (starting, running, known)]
         assert [state.type.value for state in states if state is not None] == ["CRASHED"] * 3
+        with reading(Platform(Workspace(tmp_path), environment)) as connection:
+            (text,) = connection.execute(select(NOTICES.c.text)).scalars()
+        assert text.startswith("needledrop: promote crashed\nIts process died without a word"), "told once"
         for run in (starting, running, known):
             client.delete_flow_run(run)
 

@@ -169,6 +169,7 @@ def test_the_command_says_how_many_are_missing(two: Shop, policy: Callable[..., 
     done = say(two, "promote 2 --by Cy")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "Cy approved it" in done.stderr
     assert say(two, "release show 2").stdout.count("approved by") == 3
+    assert "Ada, Eve, Cy" in say(two, "release show").stdout
     assert say(two, "promote 2 --by Bob").returncode == 0 and say(two, "audit verify").returncode == 0
 
 
