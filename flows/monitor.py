@@ -160,7 +160,7 @@ def start(platform: Platform, result: MonitorResult) -> None:
 
 
 def tell(platform: Platform, result: MonitorResult) -> None:
-    """Emit Prefect's event and send the notification, each once for the same media and champion."""
+    """Emit Prefect's event and send the notice, each once for the same media and champion."""
     about = f"drift/{result.key}/{result.champion}"
     if notify.claim(platform, f"event/{about}"):
         emit_event(

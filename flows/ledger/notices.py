@@ -24,9 +24,9 @@ from typing import Any, Final
 from sqlalchemy import Column, Integer, Table, Text, delete, insert, select, update
 from sqlalchemy.engine import Connection, Row
 
-from flows.environment import without_secrets
+from flows.environment import retrying, without_secrets
 from flows.ledger.database import TABLES, reading, transaction
-from flows.ledger.errors import LedgerError
+from flows.ledger.errors import LedgerAway, LedgerBusy, LedgerError
 from flows.workspace.platform import Platform
 
 NOTICES: Final = Table(
@@ -48,6 +48,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)  # betwe
 _AWAY = timedelta(minutes=5)  # for which a service that failed is not asked about anything
 _ABANDONED = timedelta(minutes=10)
 """Age at which a notice that is still being sent belongs to a process that died."""
+_PATIENCE_S = 20.0  # for the ledger, once a notice is out
 _LONGEST = 2000  # characters of a message
 _NUMBER = re.compile(r"\w*\d\w*")
 
@@ -74,7 +75,7 @@ def note(connection: Connection, key: str, text: str, again: timedelta | None = 
         again: after which it is told again, if it goes on.
     """
     now, row = datetime.now(UTC), connection.execute(select(NOTICES).where(NOTICES.c.key == key)).first()
-    shown = without_secrets(text)[:_LONGEST]
+    shown = _shortened(without_secrets(text))
     fresh = {"at": _text(now), "state": "waiting", "text": shown, "tries": 0, "noted": _text(now)}
     ours = NOTICES.c.key == key
     # Where no process has an address, nobody gives them up.
@@ -86,6 +87,14 @@ def note(connection: Connection, key: str, text: str, again: timedelta | None = 
         connection.execute(update(NOTICES).where(ours).values(text=shown))
     elif row.state == "sent" and again is not None and now - datetime.fromisoformat(row.at) >= again:
         connection.execute(update(NOTICES).where(ours).values(**fresh))
+
+
+def _shortened(text: str) -> str:
+    """A text that a service takes; its last line, the link, stays."""
+    if len(text) <= _LONGEST:
+        return text
+    head, _, link = text.rpartition("\n")
+    return f"{head[: _LONGEST - len(link) - 5]} ...\n{link}" if len(link) < _LONGEST / 2 else text[:_LONGEST]
 
 
 def forget(connection: Connection, prefix: str, but: str | None = None) -> None:
@@ -111,7 +120,7 @@ def send(platform: Platform, text: str, key: str) -> bool:
         with transaction(platform) as connection:
             note(connection, key, text)
     except LedgerError as error:
-        _warn("the notification %s was not noted: %s", key, error)
+        _warn("the notice %s was not noted: %s", key, error)
         return False
     return key in pass_by(platform)
 
@@ -134,14 +143,14 @@ def pass_by(platform: Platform) -> Sequence[str]:
                 break
             asked = time.monotonic()
             problem = _post(address.get_secret_value(), row.text, left_s)
-            _settle(platform, row, sent=problem is None)
+            _record(platform, row, sent=problem is None)
             if problem is not None:
                 _patience.left_s -= time.monotonic() - asked
-                _warn("the notification %s was not sent: %s; it waits for the next run or command", row.key, problem)
+                _warn("the notice %s was not sent: %s; it waits for the next run or command", row.key, problem)
                 break
             told.append(row.key)
     except LedgerError as error:
-        _warn("notifications wait: %s", error)
+        _warn("notices wait: %s", error)
     return told
 
 
@@ -154,7 +163,7 @@ def _take(platform: Platform) -> Row[Any] | None:
         now = datetime.now(UTC)
         old = (NOTICES.c.text.is_not(None)) & (NOTICES.c.state == "waiting") & (NOTICES.c.noted < _text(now - DAY))
         for row in connection.execute(select(NOTICES.c.key).where(old)):
-            _warn("the notification %s is given up: it could not be sent for a day", row.key)
+            _warn("the notice %s is given up: it could not be sent for a day", row.key)
         connection.execute(delete(NOTICES).where(old))
         if (due := _due(connection)) is not None:
             taken = {"state": "sending", "at": _text(now)}
@@ -183,12 +192,19 @@ def _pause(tries: int) -> timedelta:
     return min(_FIRST_PAUSE * (1 << min(tries - 1, 16)), _LONGEST_PAUSE)
 
 
-def _settle(platform: Platform, row: Row[Any], sent: bool) -> None:
-    """Note that it was told, or let it wait."""
+def _record(platform: Platform, row: Row[Any], sent: bool) -> None:
+    """Write that it was told, or let it wait.
+
+    It has happened, whatever lease was lost meanwhile; and a ledger that is away for a moment must not let it be told twice.
+    """
     now = _text(datetime.now(UTC))
     values = {"state": "sent", "at": now} if sent else {"state": "waiting", "at": now, "tries": row.tries + 1}
-    with transaction(platform) as connection:
-        connection.execute(update(NOTICES).where(NOTICES.c.key == row.key).values(**values))
+
+    def write() -> None:
+        with transaction(platform, fenced=False) as connection:
+            connection.execute(update(NOTICES).where(NOTICES.c.key == row.key).values(**values))
+
+    retrying(_PATIENCE_S, LedgerAway, LedgerBusy)(write)
 
 
 # -- what else is done once ------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def _tell(platform: Platform, key: str, text: str, version: int, again: timedelt
         with transaction(platform) as connection:
             note(connection, key, f"{text}\n{page(platform, version)}".rstrip(), again)
     except LedgerError as error:
-        log.warning("the notification %s was not noted: %s", key, error)
+        log.warning("the notice %s was not noted: %s", key, error)
     pass_by(platform)
 
 

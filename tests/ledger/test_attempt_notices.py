@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,4 +127,5 @@ def test_what_could_not_be_told_stands_in_the_log_of_the_run(
             lines = [line.message for line in client.read_logs(log_filter=wanted)]
             if any("was not sent: the service answered 404" in line for line in lines):
                 return
+            time.sleep(0.2)  # Prefect sends lines in batches
     raise AssertionError(lines)

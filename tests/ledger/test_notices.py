@@ -206,7 +206,7 @@ def test_a_notice_is_given_up_after_a_day_and_the_log_says_so(
     note(platform, "old", "old")
     long_ago(platform, "old", timedelta(hours=25))
     assert notices.send(platform, "new", "new")
-    assert webhook.texts == ["new"] and "the notification old is given up" in caplog.text
+    assert webhook.texts == ["new"] and "the notice old is given up" in caplog.text
     note(at(tmp_path, None), "untold", "untold")
     long_ago(platform, "untold", timedelta(hours=49))
     note(at(tmp_path, None), "another", "another")
@@ -262,6 +262,15 @@ def test_no_secret_of_the_environment_is_in_a_text(monkeypatch: pytest.MonkeyPat
     assert b"sesame" not in (tmp_path / ".needledrop/ledger.db").read_bytes()
     assert public("http://me:sesame@host:5000/mlflow/?token=x#y") == "http://host:5000/mlflow"
     assert public("sqlite:///x.db") is None and public("http://[") is None
+
+
+def test_a_long_text_keeps_its_headline_and_its_link(tmp_path: Path) -> None:
+    platform = at(tmp_path, None)
+    note(platform, "key", f"headline\n{'word ' * 1000}\nhttps://m.example.org/2")
+    with transaction(platform) as connection:
+        (text,) = connection.execute(select(notices.NOTICES.c.text)).scalars()
+    assert len(text) <= 2000 and text.startswith("headline\nword")
+    assert text.splitlines()[-1] == "https://m.example.org/2"
 
 
 def test_without_an_address_nothing_is_sent(tmp_path: Path) -> None:
