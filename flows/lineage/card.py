@@ -140,8 +140,9 @@ def _lineage(lineage: dict[str, Any]) -> dict[str, str]:
     state = "not in the ledger"
     if release:
         state = release["state"]
-        if release["approved_by"]:
-            state += f", approved by {cell(release['approved_by'])} at {release['approved_at']}"
+        if release["approvals"]:
+            given = ", ".join(f"{cell(one['by'])} at {one['at']}" for one in release["approvals"])
+            state += f", approved by {given}"
     return {
         "content": lineage["digest"],
         "data (manifest)": lineage["data"]["manifest"],

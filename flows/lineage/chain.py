@@ -9,6 +9,7 @@ from flows.errors import OK
 from flows.ledger.database import reading
 from flows.lineage.naming import all_aliases, find, registry, tag
 from flows.registry.tracking import MODEL
+from flows.release.duties import approvals
 from flows.release.releases import read
 from flows.release.table import RELEASES, Release
 from flows.workspace.console import console
@@ -51,7 +52,7 @@ def chain(platform: Platform, model: str) -> dict[str, Any]:
             "metrics": tag(version, "metrics"),
         },
         "files": {"model": tag(version, "model"), "index": tag(version, "index")},
-        "release": _as_json(release_of(platform, int(version.version))),
+        "release": _as_json(platform, release_of(platform, int(version.version))),
     }
 
 
@@ -89,13 +90,18 @@ def show(made: dict[str, Any]) -> int:
 def _said(release: dict[str, Any] | None) -> str:
     if release is None:
         return "the ledger has no row of this version; `needledrop register` writes it"
-    approved = f", approved by {release['approved_by']} at {release['approved_at']}" if release["approved_by"] else ""
+    given = ", ".join(f"{one['by']} at {one['at']}" for one in release["approvals"])
+    approved = f", approved by {given}" if given else ""
     evidence = f", gate report {release['evidence'][:12]}" if release["evidence"] else ", not gated"
     return f"{release['state']}{evidence}{approved}"
 
 
-def _as_json(release: Release | None) -> dict[str, Any] | None:
-    return None if release is None else asdict(release)
+def _as_json(platform: Platform, release: Release | None) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    with reading(platform) as connection:
+        given = [one.as_json() for one in approvals(connection, release.version)]
+    return asdict(release) | {"approvals": given}
 
 
 def _clips(run: Any) -> str:

@@ -85,6 +85,7 @@ def refused(words: list[str], root: Path, environment: dict[str, str], code: int
         (["register"], {"MLFLOW_TRACKING_URI": NOBODY}, "does not answer (connection refused); the results stay: run `needledrop register` later"),
         (["register"], {"MLFLOW_TRACKING_PASSWORD": "sesame"}, "see MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
         (["register"], {"AWS_SECRET_ACCESS_KEY": "sesame"}, "see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        (["rollback", "--by", "somebody"], {}, "knows you as needledrop, so you cannot sign as somebody; sign as needledrop"),
         (["audit", "verify"], {"NEEDLEDROP_LEDGER_URL": "postgresql+psycopg2://l:sesame@127.0.0.1:9/ledger"}, "does not answer"),
     ],
 )  # fmt: skip
