@@ -26,6 +26,10 @@ def add(command: AddCommand) -> None:
     rollback = command("rollback", "restore the previous champion, model and index together", _rollback)
     rollback.add_argument("--reason", default="rollback", metavar="TEXT", help="why, in words")
     _decider(rollback)
+    retire = command("retire", "end a champion that cannot be evaluated or must not be served any more", _retire)
+    _version(retire)
+    retire.add_argument("--by", required=True, metavar="NAME", help="who answers for it")
+    retire.add_argument("--reason", required=True, metavar="TEXT", help="why, in words")
     release = command("release", "show releases: what is signed off together, states, history", _release)
     release.add_argument("action", choices=("show",), help="show all releases, or one")
     release.add_argument("version", metavar="VERSION", nargs="?", type=positive, help="a model version")
@@ -103,8 +107,27 @@ def _rollback(arguments: argparse.Namespace) -> int:
     release = actions.rollback(platform, arguments.by, arguments.reason, arguments.expect)
     if arguments.json:
         return emit(release.as_json())
-    print(f"version {release.version} is champion again, model and index together; version {before} is rolled back")
-    print(f"next: needledrop release show {before}   what it was, and its history")
+    gone = f"; version {before} is rolled back" if before else ""
+    print(f"version {release.version} is champion again, model and index together{gone}")
+    print(f"next: needledrop release show {before or release.version}   what it was, and its history")
+    return OK
+
+
+def _retire(arguments: argparse.Namespace) -> int:
+    platform = here()
+    from flows.release import actions, show
+
+    before, number = show.overview(platform), arguments.version
+    release = actions.retire(platform, number, arguments.by, arguments.reason)
+    if arguments.json:
+        return emit(release.as_json())
+    aliases = show.overview(platform)["aliases"]
+    print(f"version {number} is {_already(before, number, 'retired')}retired")
+    if "champion" in aliases:
+        print(f"version {aliases['champion']} is champion")
+        return OK
+    back = f"needledrop rollback   restore version {aliases['previous']}; or " if "previous" in aliases else ""
+    print(f"there is no champion now: the floors of a first champion apply to the next\nnext: {back}needledrop gate")
     return OK
 
 

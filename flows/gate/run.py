@@ -113,6 +113,8 @@ def _pair(platform: Platform, version: int | None) -> tuple[Release, Release | N
         raise Refusal(f"there is no challenger ({reigning}); `needledrop retrain` makes one")
     if champion is not None and release.version == champion.version:
         raise Refusal(f"version {release.version} is the champion: there is nothing to hold it against")
+    if release.state == "retired":
+        raise Refusal(f"version {release.version} was retired and stays so; `needledrop retrain` makes another one")
     if release.state == "superseded":
         raise Refusal(
             f"version {release.version} was champion before; `needledrop rollback` restores the previous champion"
@@ -152,15 +154,23 @@ def _examine(
         try:
             theirs = files.enter_context(opened(client, champion))
         except ArtifactsGone as error:
-            raise ArtifactsGone(
-                f"the champion cannot be evaluated: {error}; or make another one champion with "
-                "`needledrop rollback`; nothing was changed"
-            ) from None
-        sides = [evaluate_version(one, test) for one in (ours, theirs)]
+            raise ArtifactsGone(f"the champion cannot be evaluated: {error}; {_way_out(champion)}") from None
+        side = evaluate_version(ours, test)
+        try:
+            sides = [side, evaluate_version(theirs, test)]
+        except Refusal as error:
+            raise Refusal(f"the champion cannot be compared with: {error}; {_way_out(champion)}") from None
         spent = time_versions([ours, theirs], test, settings)
         timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
         asked, told = apart_from_learnt(client, test, [ours, theirs], timed)
         return make_report(asked, told[0], told[1], "champion", settings, made, key, evidence.this_machine())
+
+
+def _way_out(champion: Release) -> str:
+    return (
+        "or make another one champion with `needledrop rollback`, or end this one in the open with "
+        f"`needledrop retire {champion.version}`: then the floors of a first champion apply; nothing was changed"
+    )
 
 
 def _record(

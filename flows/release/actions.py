@@ -1,4 +1,4 @@
-"""Approve, promote, roll back: the ledger decides in one transaction, then MLflow is made to show it.
+"""Approve, promote, roll back, retire: the ledger decides in one transaction, then MLflow is made to show it.
 
 What takes long, reading stored files, comes before the transaction; inside, nothing may have changed
 since. A refused action changes nothing.
@@ -25,7 +25,7 @@ from flows.release.duties import (
 from flows.release.evidence import find_report
 from flows.release.mirror import mirror, require_own, standing
 from flows.release.releases import Release, StaleState, UnknownVersion, approve_too, champion, move, previous, read
-from flows.release.rules import reason_of, require_promotable, require_same_champion, require_verdict
+from flows.release.rules import NONE_YET, reason_of, require_promotable, require_same_champion, require_verdict
 from flows.release.signer import signer
 from flows.release.states import VERDICTS
 from flows.release.unit import ArtifactsGone, MismatchedPair, verify_stored
@@ -34,7 +34,7 @@ from flows.workspace.platform import Platform
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["approve", "mirror", "promote", "rollback"]
+__all__ = ["approve", "mirror", "promote", "retire", "rollback"]
 
 
 def approve(platform: Platform, version: int, by: str | None, reason: str, override: bool = False) -> Release:
@@ -143,6 +143,8 @@ def promote(
 def rollback(platform: Platform, by: str | None, reason: str, expected_champion: int | None = None) -> Release:
     """Restore the champion before this one, model and index together: a version carries both.
 
+    Where the champion was retired, the one before it is restored just so.
+
     Args:
         platform: where MLflow and the ledger are.
         by: who does it; None: the user that MLflow's server confirms, or of this machine.
@@ -157,25 +159,62 @@ def rollback(platform: Platform, by: str | None, reason: str, expected_champion:
     client = _begin(platform)
     with reading(platform) as connection:
         reigning, target = champion(connection), previous(connection)
-    if reigning is None:
-        raise Refusal("there is no champion, so nothing to roll back; see `needledrop release show`")
-    if expected_champion not in (None, reigning.version):
-        raise StaleState(f"version {reigning.version} is champion, not {expected_champion}; nothing changed")
+    if expected_champion not in (None, reigning.version if reigning else NONE_YET):
+        held = f"version {reigning.version}" if reigning else "no version"
+        raise StaleState(f"{held} is champion, not {expected_champion}; nothing changed")
     if target is None:
+        if reigning is None:
+            raise Refusal("there is no champion, and none before it to restore; see `needledrop release show`")
         raise Refusal(f"version {reigning.version} is the first champion: there is no previous one to roll back to")
     with answering(platform.tracking_uri):
         require_own(client, standing(platform))
         verify_stored(client, target)
     with transaction(platform) as connection:
         now = champion(connection)
-        if now is None or now.version != reigning.version:
-            held = f"version {now.version}" if now else "no version"
-            raise StaleState(f"{held} is champion by now, not {reigning.version}; nothing changed")
-        move(connection, now.version, "champion", "rolled_back", by, reason)
-        release = move(connection, target.version, "superseded", "champion", by, f"rollback of version {now.version}")
-        words = f"instead of version {now.version}: {reason}"
+        if now != reigning:
+            held, was = (f"version {one.version}" if one else "no version" for one in (now, reigning))
+            raise StaleState(f"{held} is champion by now, not {was}; nothing changed")
+        if now is not None:
+            move(connection, now.version, "champion", "rolled_back", by, reason)
+        what = f"rollback of version {now.version}" if now else f"restored while there was no champion: {reason}"
+        release = move(connection, target.version, "superseded", "champion", by, what)
+        words = f"instead of {f'version {now.version}' if now else 'none'}: {reason}"
         note_decision(platform, connection, release, f"is champion again, rolled back by {by}", words)
     _show(platform, f"version {release.version} is champion again")
+    return release
+
+
+def retire(platform: Platform, version: int, by: str | None, reason: str) -> Release:
+    """End a version that is champion, or was: nothing can be compared with it, or it must not be served any more.
+
+    Its files are not asked for, so it works where they are gone. Of a champion the next one need not be better, since
+    nobody can tell: the floors of a first champion apply to it. Again changes nothing.
+
+    Args:
+        platform: where MLflow and the ledger are.
+        version: which model version.
+        by: who does it; None: the user that MLflow's server confirms, or of this machine.
+        reason: why, in words.
+
+    Raises:
+        Refusal: no reason, an unknown version, or one that never was champion.
+    """
+    reason, by = reason_of(reason), signer(platform, by)
+    _begin(platform)
+    with transaction(platform) as connection:
+        release = read(connection, version)
+        if release.state == "retired":
+            return release
+        if release.state not in ("champion", "superseded"):
+            raise Refusal(
+                f"version {version} is {release.state.replace('_', ' ')}: only a version that is champion, or was before "
+                "the present one, is retired; nothing changed"
+            )
+        was = release.state
+        release = move(connection, version, was, "retired", by, reason)
+        served = "there is no champion now" if was == "champion" else "it cannot be restored any more"
+        note_decision(platform, connection, release, f"is retired by {by}", f"{reason}; {served}")
+    _show(platform, f"version {version} is retired")
     return release
 
 

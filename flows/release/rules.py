@@ -18,6 +18,7 @@ _UNJUDGED: Final[dict[State, str]] = {
     "evaluated": "has no verdict yet: a gate runs, or was stopped",
     "rolled_back": "was rolled back, and its approval with it",
 }
+_RETIRED: Final = "was retired and stays so; `needledrop retrain` makes another one"
 
 
 def require_verdict(release: Release, override: bool) -> None:
@@ -27,6 +28,8 @@ def require_verdict(release: Release, override: bool) -> None:
         Refusal: with the exit code of the verdict.
     """
     number = release.version
+    if release.state == "retired":
+        raise Refusal(f"version {number} {_RETIRED}")
     if release.state in _UNJUDGED:
         raise Refusal(f"version {number} {_UNJUDGED[release.state]}; run `needledrop gate {number}` first")
     if release.state == "failed":
@@ -64,6 +67,8 @@ def require_promotable(release: Release, reigning: Release | None, expected: int
         Refusal, StaleState: with what it is and what is champion.
     """
     number, now = release.version, reigning.version if reigning else NONE_YET
+    if release.state == "retired":
+        raise Refusal(f"version {number} {_RETIRED}")
     if release.state == "superseded":
         raise Refusal(f"version {number} was champion before; `needledrop rollback` restores the previous champion")
     if release.state != "approved":

@@ -1,12 +1,13 @@
 """The states of a model version, and which may follow which.
 
-    registered -> evaluated -> passed -> approved -> champion -> superseded
+    registered -> evaluated -> passed -> approved -> champion -> superseded -> retired
                             -> inconclusive                   -> rolled_back
-                            -> failed
+                            -> failed                         -> retired
 
 A verdict is against one champion, so a version may be gated again (back to `evaluated`) until it is
 champion, and after it was rolled back; its approval is void then. `superseded` leads back to
-`champion` by a rollback only. An inconclusive version is approved only by an override with a reason.
+`champion` by a rollback only. `retired` is the end in the open of a version that was champion, and nothing follows it; with
+no champion, the floors of a first one apply to the next. An inconclusive version is approved only by an override with a reason.
 """
 
 from typing import Final, Literal
@@ -21,6 +22,7 @@ State = Literal[
     "champion",
     "superseded",
     "rolled_back",
+    "retired",
 ]
 
 ALLOWED: Final[dict[State, set[State]]] = {
@@ -30,9 +32,10 @@ ALLOWED: Final[dict[State, set[State]]] = {
     "failed": {"evaluated"},
     "inconclusive": {"approved", "evaluated"},
     "approved": {"champion", "evaluated"},
-    "champion": {"superseded", "rolled_back"},
-    "superseded": {"champion"},
+    "champion": {"superseded", "rolled_back", "retired"},
+    "superseded": {"champion", "retired"},
     "rolled_back": {"evaluated"},
+    "retired": set(),
 }
 
 VERDICTS: Final[frozenset[State]] = frozenset(("passed", "failed", "inconclusive"))

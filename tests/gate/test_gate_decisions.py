@@ -7,8 +7,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from components.increments import update_store
+from components.modalities import MODALITIES
+from components.store import FeatureStore
 from components.tables import write_rows
 from flows.errors import GATE_FAILED, Refusal
 from flows.gate.compare import compare
@@ -16,11 +20,12 @@ from flows.gate.evidence import EVIDENCE_TAG, VERDICT_TAG, holds, this_machine
 from flows.gate.report import read_report
 from flows.gate.run import GateResult, run_gate
 from flows.registry.tracking import MODEL
+from flows.release.actions import retire
 from flows.release.clips import CLIPS as CLIPS_TABLE
 from flows.release.clips import FOLDER, SCHEMA
 from flows.release.unit import ArtifactsGone
 
-from .conftest import CLIPS, TEST, Works, manifest
+from .conftest import CLIPS, FILES, TEST, Works, manifest
 
 
 def clip_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def test_refusals_name_the_next_step_and_change_nothing(reigning: Works) -> None
     weights = reigning.folder(1) / "artifacts/model/model.safetensors"
     kept = weights.read_bytes()
     weights.unlink()
-    refused("the champion cannot be evaluated: .*its artifacts are gone.*needledrop rollback", 2)
+    refused("the champion cannot be evaluated: .*its artifacts are gone.*needledrop rollback.*`needledrop retire 1`", 2)
     with pytest.raises(ArtifactsGone):
         gate(reigning, 2)
     weights.write_bytes(kept[:-1] + b"x")
@@ -183,3 +188,33 @@ def test_a_report_that_was_changed_in_the_store_is_refused(reigning: Works) -> N
     path.write_text(path.read_text().replace("verdict", "Verdict", 1))
     with pytest.raises(Refusal, match="is not the one that was logged"):
         gate(reigning, 2)
+
+
+def test_after_a_change_of_extractors_the_champion_is_retired_and_the_next_is_held_against_the_floors(
+    reigning: Works,
+) -> None:
+    """The workspace's features become those of another extractor; a version that was trained on them is registered."""
+    release = reigning.register(11)
+    draw, specs = np.random.default_rng(9), {}
+    for name in ("annotations", *MODALITIES):
+        folder = reigning.workspace.root / "data" / FILES[name]
+        spec = FeatureStore.open(folder).spec | {"kind": "another"}
+        shutil.rmtree(folder)
+
+        def compute(wanted: list[str], spec: dict[str, Any] = spec) -> Any:
+            return ((clip, draw.normal(size=(min(2, spec["max_segments"]), spec["dims"]))) for clip in wanted)
+
+        update_store(folder, spec, [(row["clip_id"], row["clip_id"]) for row in manifest()], compute, 100)
+        if name != "annotations":
+            specs[name] = FeatureStore.open(folder).digest
+    newcomer = reigning.register(12, specs)
+    with pytest.raises(Refusal, match=r"champion cannot be compared with: version 1 .*`needledrop retire 1`"):
+        gate(reigning, newcomer.version)
+    assert reigning.release(newcomer.version).state == "registered"
+    retire(reigning.platform, 1, "Ada", "its features can be made no more")
+    result = gate(reigning, newcomer.version)
+    assert (result.champion, [check.key for check in result.checks]) == (None, ["chance"])
+    with pytest.raises(Refusal, match="version 1 was retired and stays so"):
+        gate(reigning, 1)
+    with pytest.raises(Refusal, match=f"version {release.version} cannot be evaluated on this workspace"):
+        gate(reigning, release.version)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from flows.errors import GATE_FAILED, INCONCLUSIVE, Refusal
-from flows.ledger.database import _engine
+from flows.ledger.database import _engine, reading
 from flows.registry.tracking import MODEL, Unreachable
 from flows.release import actions
-from flows.release.actions import approve, promote, rollback
+from flows.release.actions import approve, promote, retire, rollback
+from flows.release.check import check
 from flows.release.mirror import STATE_TAG
 from flows.release.releases import Release, StaleState, UnknownVersion
 from flows.release.unit import ArtifactsGone, MismatchedPair
@@ -69,6 +70,59 @@ def test_three_champions_are_rolled_back_one_by_one(two: Shop) -> None:
     assert shop.shown() == {"champion": 1}
     first = lambda: rollback(shop.platform, "Cy", "hums")  # noqa: E731
     refused(shop, first, Refusal, "version 1 is the first champion: there is no previous one")
+
+
+def test_a_champion_whose_files_are_lost_is_retired_and_the_floors_apply_to_the_next(two: Shop) -> None:
+    """Version 1 reigns, version 2 was gated against it; then the champion's files are gone, whenever that was."""
+    shutil.rmtree(two.folder(1))
+    refused(
+        two,
+        lambda: retire(two.platform, 2, "Ada", "x"),
+        Refusal,
+        "version 2 is approved: only a version that is champion",
+    )
+    refused(two, lambda: retire(two.platform, 9, "Ada", "x"), UnknownVersion, "no version 9")
+    refused(two, lambda: retire(two.platform, 1, "Ada", " "), Refusal, "--reason must say why")
+    gone = retire(two.platform, 1, "Ada", "the store burnt down")
+    assert gone.state == "retired" and two.shown() == two.held() == {"challenger": 2}
+    page = two.client.get_model_version(MODEL, "1")
+    assert page.tags[STATE_TAG] == "retired" and "the store burnt down" in page.description
+    # Again changes nothing; it stays retired whatever is tried.
+    before = two.releases()
+    assert retire(two.platform, 1, "Eve", "again") == gone and two.releases() == before
+    refused(two, lambda: approve(two.platform, 1, "Ada", "good"), Refusal, "version 1 was retired and stays so")
+    refused(two, lambda: promote(two.platform, 1, "Bob"), Refusal, "version 1 was retired and stays so")
+    # The verdict against it is void; one by the floors leads to the throne.
+    stale = "gated against champion version 1, and by now there is none"
+    refused(two, lambda: promote(two.platform, 2, "Bob"), StaleState, stale)
+    assert two.crown(2).state == "champion" and two.shown() == {"champion": 2}
+    refused(two, lambda: rollback(two.platform, "Cy", "x"), Refusal, "version 2 is the first champion")
+
+
+def test_after_a_retirement_a_rollback_restores_the_champion_before(two: Shop) -> None:
+    promote(two.platform, 2, "Bob")
+    retire(two.platform, 2, "Ada", "its licence was withdrawn")
+    assert two.shown() == {"previous": 1}
+    refused(two, lambda: rollback(two.platform, "Cy", "x", 2), StaleState, "no version is champion, not 2")
+    assert rollback(two.platform, "Cy", "back to what we had").version == 1
+    assert two.states() == {1: "champion", 2: "retired"} and two.shown() == {"champion": 1}
+    # A former champion that must never come back.
+    two.register()
+    two.crown(3)
+    retire(two.platform, 1, "Ada", "too old")
+    assert two.shown() == {"champion": 3}
+    refused(
+        two, lambda: rollback(two.platform, "Cy", "x"), Refusal, "version 3 is the first champion: there is no previous"
+    )
+    retire(two.platform, 3, "Ada", "and this one")
+    refused(two, lambda: rollback(two.platform, "Cy", "x"), Refusal, "no champion, and none before it to restore")
+    assert check_log(two) > 0
+
+
+def check_log(shop: Shop) -> int:
+    """Verify the audit log against the releases."""
+    with reading(shop.platform) as connection:
+        return check(connection)
 
 
 def test_approving_again_is_the_same_approval_or_none(two: Shop) -> None:

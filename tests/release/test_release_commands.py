@@ -62,6 +62,11 @@ def test_the_commands_from_a_passed_gate_to_a_rollback(two: Shop, say: Say) -> N
     for words in ("release show", "release show 2", "audit show"):
         done = say(two, words)
         assert done.returncode == 0 and "rolled back" in done.stdout, words
+    done = say(two, "retire 1 --by Ada --reason gone")
+    assert done.stdout.startswith(
+        "version 1 is retired\nthere is no champion now: the floors of a first champion apply"
+    )
+    assert "already retired" in say(two, "retire 1 --by Ada --reason gone").stdout
     done = say(two, "audit verify")
     rows = len(json.loads(say(two, "audit show --json").stdout))
     assert f"audit log: {rows} rows" in done.stdout and done.returncode == 0
@@ -79,6 +84,8 @@ def test_the_commands_from_a_passed_gate_to_a_rollback(two: Shop, say: Say) -> N
         ("promote 2 --expect 7", 1, "version 1 is champion, not version 7 as expected; nothing changed"),
         ("promote 2 --expect none", 1, "version 1 is champion, not none as expected"),
         ("rollback", 1, "there is no previous one"),
+        ("retire 2 --by Ada --reason x", 1, "version 2 is approved: only a version that is champion"),
+        ("retire 1 --reason x", 2, "required: --by"),
         ("release show 9", 1, "no version 9 in the ledger"),
     ],
 )
