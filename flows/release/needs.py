@@ -13,6 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from flows.errors import Refusal
 
 _REQUIREMENTS: Final = "requirements.txt"
+_UNREADABLE: Final = "cannot be read here"
 _PYTHON: Final = re.compile(r"^python: *['\"]?(\d+\.\d+)", re.M)  # in what MLflow writes of the environment
 
 
@@ -32,7 +33,7 @@ def check_needs(folder: Path, number: int) -> str:
         try:
             wanted = Requirement(line)
         except InvalidRequirement:
-            other[line] = "cannot be read here"
+            other[line] = _UNREADABLE
             continue
         if wanted.marker is not None and not wanted.marker.evaluate():
             continue
@@ -48,7 +49,10 @@ def check_needs(folder: Path, number: int) -> str:
     said = []
     if other:
         named = ", ".join(f"{line} ({found})" for line, found in other.items())
-        said.append(f"version {number} was made with {named}; to have the same: `{_install(list(other))}`")
+        lines = [line for line, found in other.items() if found != _UNREADABLE]
+        said.append(
+            f"version {number} was made with {named}" + (f"; to have the same: `{_install(lines)}`" if lines else "")
+        )
     if (made := _made_with(folder)) not in (None, _minor()):
         said.append(f"version {number} was made with Python {made}, this is {_minor()}")
     return "; ".join(said)
