@@ -8,6 +8,7 @@ import random
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -296,6 +297,26 @@ def test_an_interrupt_leaves_nothing(two: Shop, tmp_path: Path) -> None:
         asked(two, "hang", told)
     pids = told.read_text().split()
     assert len(pids) == 2 and all(gone(int(pid)) for pid in pids)
+
+
+STARTED = """
+import time
+from flows.environment import Environment
+from flows.release.own_code import OwnCode
+
+code = OwnCode(Environment())
+time.sleep(600)
+"""
+
+
+def test_it_ends_with_who_started_it_however_that_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", STARTED]) as parent:
+        try:
+            while not (children := psutil.Process(parent.pid).children()):
+                time.sleep(0.02)
+        finally:
+            parent.kill()
+    assert gone(children[0].pid)
 
 
 def test_many_queries_are_answered_by_one_process(two: Shop) -> None:
