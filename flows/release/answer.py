@@ -3,7 +3,7 @@
 Its standard input names a file with one request, as JSON: `folder`, the version's files; `rows`, the queries with `video`,
 `text` and `k`; `answer`, the file to write. That one holds `rows`, the ranked clips, where `query` is the number of the
 query; or `error` and `while`, which is `loading`, `answering` or `refusing` a query. What the version prints goes to the
-standard error. The one argument is how many MiB of memory may be asked for.
+standard error. The arguments are how many MiB of memory may be asked for, and the id of the process that asks.
 
 This file imports nothing of the platform: the version's packages may bear the same names.
 """
@@ -29,7 +29,7 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 def main() -> None:
     """Read the request, answer it, and end at once, whatever the version has left running."""
-    _confine(int(sys.argv[1]))
+    _confine(*map(int, sys.argv[1:]))
     os.dup2(2, 1)  # what is printed must not look like an answer to anybody
     with suppress(ImportError):  # nearly every version wants them, and they take seconds: while the request is prepared
         import mlflow.pyfunc  # noqa: F401
@@ -47,11 +47,15 @@ def main() -> None:
     os._exit(0)
 
 
-def _confine(memory_mib: int) -> None:
+def _confine(memory_mib: int, parent: int) -> None:
     """Limit what is asked for, and end when the parent does, however that ends."""
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_mib << 20, memory_mib << 20))
+    wanted, (_, most) = memory_mib << 20, resource.getrlimit(resource.RLIMIT_DATA)
+    limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     with suppress(AttributeError):  # of Linux
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before that
+        sys.exit(1)
 
 
 def _answer(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:

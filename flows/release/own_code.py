@@ -27,13 +27,7 @@ _MARK: Final = "NEEDLEDROP_ANSWER"
 _LARGE: Final = "artifacts/"  # weights and catalogue
 _LAST: Final = 2000  # bytes of what the process printed that may be told
 _LAST_WORDS_S: Final = 1.0  # for what was printed to arrive
-_NO_MEMORY: Final = (
-    "out of memory",
-    "Unable to allocate",
-    "can't allocate memory",
-    "bad_alloc",
-    "Cannot allocate memory",
-)
+_NO_MEMORY: Final = ("out of memory", "MemoryError", "Unable to allocate", "allocate memory", "bad_alloc")
 
 
 class Query(BaseModel):
@@ -112,7 +106,7 @@ class OwnCode:
         self._mark = uuid.uuid4().hex
         self._folder = tempfile.TemporaryDirectory(prefix="needledrop-")
         # Isolated: neither the current folder nor PYTHONPATH has a say in what is imported.
-        words = [sys.executable, "-I", "-B", str(_PROGRAM), str(self._memory_mib)]
+        words = [sys.executable, "-I", "-B", str(_PROGRAM), str(self._memory_mib), str(os.getpid())]
         self._process = subprocess.Popen(
             words,
             cwd=self._folder.name,
