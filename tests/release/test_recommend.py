@@ -248,6 +248,14 @@ def test_neither_bytecode_nor_other_packages_of_the_name_are_run(
     cached = own.parent / "__pycache__"
     cached.mkdir()
     py_compile.compile(str(script), str(cached / f"told.{sys.implementation.cache_tag}.pyc"), doraise=True)
+    plain = subprocess.run(
+        [sys.executable, "-c", "import told; told.answer([])"],
+        cwd=own.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "KeyError: 'planted'" in plain.stderr, "Python itself would run it"
     (two.folder(1) / "registered_model_meta").write_text("model_name: other\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
