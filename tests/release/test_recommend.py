@@ -317,8 +317,8 @@ time.sleep(600)
 """
 
 
-def test_it_ends_with_who_started_it_however_that_ends() -> None:
-    with subprocess.Popen([sys.executable, "-c", STARTED]) as parent:
+def test_it_ends_with_who_started_it_however_that_ends(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", STARTED], env=os.environ | {"TMPDIR": str(tmp_path)}) as parent:
         try:
             while not (children := psutil.Process(parent.pid).children()):
                 time.sleep(0.02)
