@@ -73,6 +73,12 @@ class Environment(BaseSettings):
     patience_s: float = Field(default=0.0, ge=0.0, le=3600.0)
     """Seconds for which MLflow and the ledger are asked again when nothing answers (`NEEDLEDROP_PATIENCE_S`); a worker sets 120."""
 
+    version_limit_s: float = Field(default=120.0, gt=0.0)
+    """Seconds that the code of a model version may take to answer (`NEEDLEDROP_VERSION_LIMIT_S`)."""
+
+    version_memory_mib: int = Field(default=16384, ge=1024)
+    """MiB of memory that the code of a model version may ask for (`NEEDLEDROP_VERSION_MEMORY_MIB`)."""
+
     tracking_uri: str | None = Field(default=None, repr=False, validation_alias="MLFLOW_TRACKING_URI")
     """MLflow tracking store and registry; default: `.needledrop/mlflow.db` in the workspace."""
 
@@ -226,6 +232,13 @@ def retrying(together_s: float, *passing: type[BaseException]) -> "Retrying":
     return Retrying(
         stop=stop_before_delay(together_s), wait=pauses, retry=retry_if_exception_type(passing), reraise=True
     )
+
+
+def apart_environment(mark: dict[str, str]) -> dict[str, str]:
+    """The environment of a model version's own code: ours, without the addresses and secrets of the platform."""
+    ours = ("NEEDLEDROP_", "MLFLOW_", "PREFECT_", "AWS_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return environment | TELEMETRY | _MLFLOW | mark
 
 
 def child_environment(mark: dict[str, str]) -> dict[str, str]:

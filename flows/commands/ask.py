@@ -13,7 +13,7 @@ def add(command: AddCommand) -> None:
     recommend.add_argument("--text", metavar="SENTENCE", help="what the music should be like")
     recommend.add_argument("-k", type=positive, default=10, metavar="N", help="how many to show (default 10)")
     recommend.add_argument(
-        "--alias", help="which registered model (default champion; before the first one, challenger)"
+        "--alias", help="which version, by its alias in the ledger (default champion; before the first one, challenger)"
     )
 
 

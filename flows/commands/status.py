@@ -7,7 +7,7 @@ from rich.console import Console
 from flows.environment import Environment, redact
 from flows.errors import OK, Refusal
 from flows.registry import tracking
-from flows.release.mirror import ALIASES, standing
+from flows.release.mirror import ALIASES, CHAMPION, PREVIOUS, standing
 from flows.workspace.console import console
 from flows.workspace.graph import load_graph
 from flows.workspace.lock import holder
@@ -45,7 +45,7 @@ def _idle(environment: Environment) -> list[str]:
 def _models(platform: Platform) -> dict[str, Any]:
     uri = redact(platform.tracking_uri)
     if not tracking.exists(platform):
-        return {"tracking": uri, "versions": 0, "aliases": {}}
+        return {"tracking": uri, "versions": 0, "numbers": [], "aliases": {}}
     try:
         client = tracking.connect(platform, patient=False)
         with tracking.answering(uri):
@@ -54,7 +54,8 @@ def _models(platform: Platform) -> dict[str, Any]:
     except Refusal as error:
         return {"tracking": uri, "error": str(error)}
     aliases = {name: int(number) for model in found for name, number in model.aliases.items()}
-    return {"tracking": uri, "versions": len(versions), "aliases": aliases}
+    numbers = sorted(int(one.version) for one in versions)
+    return {"tracking": uri, "versions": len(numbers), "numbers": numbers, "aliases": aliases}
 
 
 def _releases(platform: Platform) -> dict[str, Any]:
@@ -102,13 +103,13 @@ def show(now: dict[str, Any]) -> int:
         out.print("  none registered")
     else:
         out.print(f"  {models['versions']} version{'s' if models['versions'] > 1 else ''}")
-    _show_releases(out, now["releases"], models.get("aliases", {}))
+    _show_releases(out, now["releases"], models.get("aliases", {}), models.get("numbers"))
     for words in now["idle"]:
         out.print(f"note:     {words}", markup=False)
     return OK
 
 
-def _show_releases(out: Console, releases: dict[str, Any], shown: dict[str, int]) -> None:
+def _show_releases(out: Console, releases: dict[str, Any], shown: dict[str, int], numbers: list[int] | None) -> None:
     if "error" in releases:
         out.print(f"releases: {releases['error']}", markup=False)
         return
@@ -121,6 +122,12 @@ def _show_releases(out: Console, releases: dict[str, Any], shown: dict[str, int]
         out.print(f"  no releases in the ledger; MLflow shows {held}: `needledrop register` enters what the files hold")
         return
     ledger = {alias: held["version"] for alias, held in releases.items()}
-    behind = [alias for alias in ALIASES if shown.get(alias) != ledger.get(alias)]
+    gone = [] if numbers is None else [alias for alias, number in ledger.items() if number not in numbers]
+    for alias in gone:
+        back = alias == CHAMPION and PREVIOUS in ledger and PREVIOUS not in gone
+        way = ", or `needledrop rollback --by YOU --reason WHY`" if back else ""
+        said = f"{alias}, version {ledger[alias]}, is gone from MLflow: bring it back from the backup of its store{way}"
+        out.print(f"  {said}", markup=False, soft_wrap=True)
+    behind = [alias for alias in ALIASES if alias not in gone and shown.get(alias) != ledger.get(alias)]
     if behind and shown:  # a kill came between the ledger and MLflow
         out.print(f"  MLflow shows another {', '.join(behind)}: `needledrop release show` brings it up to date")

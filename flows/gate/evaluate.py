@@ -37,7 +37,7 @@ from flows.gate.sides import Queries, Side
 from flows.gate.statistics import labels_of, slowdown
 from flows.release.clips import LEARNT, learnt_from, read_clips
 from flows.release.releases import Release
-from flows.release.unit import ArtifactsGone, readable, stored
+from flows.release.unit import require_signed, stored
 from flows.workspace.graph import Graph
 from flows.workspace.workspace import Workspace
 
@@ -161,11 +161,7 @@ def opened(client: "MlflowClient", release: Release) -> Iterator[Version]:
     """
     number = release.version
     with stored(client, number) as folder:
-        unit = readable(folder, number)
-        if (unit.model, unit.index) != (release.model, release.index):
-            raise ArtifactsGone(
-                f"version {number}: its files are not those that were registered; restore the artifact store from its backup"
-            )
+        require_signed(folder, release)
         version = Version(release, folder / "artifacts/model", folder / "artifacts/index")
         for part in (version.model, version.index):
             for path in part.rglob("*"):

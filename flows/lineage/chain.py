@@ -29,10 +29,12 @@ def chain(platform: Platform, model: str) -> dict[str, Any]:
         Refusal: there is no such version, or the registry does not answer.
     """
     with registry(platform) as client:
-        version = find(client, model)
+        version = find(client, platform, model)
         run_id = tag(version, "run")
         run = client.get_run(run_id)
-        aliases = sorted(name for name, number in all_aliases(client).items() if number == int(version.version))
+        aliases = sorted(
+            name for name, number in all_aliases(client, platform).items() if number == int(version.version)
+        )
     tags = run.data.tags
     return {
         "model": MODEL,

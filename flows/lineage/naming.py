@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flows.environment import redact
 from flows.errors import USAGE, Refusal
 from flows.registry import tracking
+from flows.release.mirror import ALIASES, standing
 from flows.workspace.platform import Platform
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ def parse(text: str) -> Wanted:
     )
 
 
-def find(client: "MlflowClient", text: str) -> "ModelVersion":
-    """Return the version that `text` names.
+def find(client: "MlflowClient", platform: Platform, text: str) -> "ModelVersion":
+    """Return the version that `text` names; champion, challenger and previous are those of the ledger.
 
     Raises:
         Refusal: there is none; what there is, is listed.
     """
     wanted = parse(text)
-    aliases = all_aliases(client)
+    aliases = all_aliases(client, platform)
     number = wanted.version if wanted.alias is None else aliases.get(wanted.alias)
     known = {int(one.version): one for one in client.search_model_versions(f"name = '{tracking.MODEL}'")}
     if number in known:
@@ -67,10 +68,17 @@ def find(client: "MlflowClient", text: str) -> "ModelVersion":
     raise Refusal(f"no model goes by {text!r}; there is {there}")
 
 
-def all_aliases(client: "MlflowClient") -> dict[str, int]:
-    """Every alias of the model with its version's number; none where nothing is registered."""
+def all_aliases(client: "MlflowClient", platform: Platform) -> dict[str, int]:
+    """Every alias of the model with its version's number; none where nothing is registered.
+
+    What the ledger decides about is as the ledger has it, whatever MLflow shows.
+    """
     models = client.search_registered_models(f"name = '{tracking.MODEL}'")
-    return {alias: int(number) for model in models for alias, number in model.aliases.items()}
+    shown = {alias: int(number) for model in models for alias, number in model.aliases.items()}
+    now = standing(platform)
+    if not now.releases:
+        return shown
+    return {alias: number for alias, number in shown.items() if alias not in ALIASES} | now.aliases
 
 
 @contextmanager

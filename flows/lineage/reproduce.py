@@ -91,7 +91,7 @@ def reproduce(
     folder = Path(tempfile.mkdtemp(prefix="needledrop-reproduce-"))
     with _removed(folder, keep):
         with registry(platform) as client:
-            found = fetch(client, find(client, model), folder)
+            found = fetch(client, find(client, platform, model), folder)
         seconds["fetch"] = time.monotonic() - began
         top, prefix = cloning.repository_of(platform.workspace.root) if repository is None else (repository, "")
         root = cloning.clean_clone(top, found.commit, folder / "clone", prefix)

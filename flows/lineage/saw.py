@@ -67,7 +67,7 @@ def _versions(platform: Platform) -> list[dict[str, Any]]:
     if not exists(platform):
         return []
     with registry(platform) as client:
-        aliases = all_aliases(client)
+        aliases = all_aliases(client, platform)
         found = sorted(client.search_model_versions(f"name = '{MODEL}'"), key=lambda one: int(one.version))
         return [
             {

@@ -1,78 +1,135 @@
-"""Ask a registered model for music that fits a video, a sentence, or both."""
+"""Ask the champion, or another version that the ledger knows, for music that fits a video, a sentence, or both."""
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from flows.environment import redact
 from flows.errors import OK, USAGE, Refusal
 from flows.registry import tracking
-from flows.release.mirror import CHALLENGER, CHAMPION
-from flows.release.unit import stored
+from flows.release.mirror import CHALLENGER, CHAMPION, PREVIOUS, Standing, standing
+from flows.release.table import Release
+from flows.release.unit import RESTORE, ArtifactsGone, FilesDiffer, MismatchedPair, verify_stored
 from flows.workspace.console import console, table
 from flows.workspace.platform import Platform
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 
 def ask(platform: Platform, video: Path | None, text: str | None, k: int, alias: str | None) -> dict[str, Any]:
-    """Return the ranking of the model with `alias`; without one, of the champion, else of the challenger.
+    """Return the ranking of the version with `alias` in the ledger; without one, of the champion, else of the challenger.
+
+    MLflow's aliases show what the ledger says; where they differ, that is said and not followed. The files of the version
+    are those that were registered, and its own code answers, in a process of its own.
 
     Raises:
-        Refusal: nothing to ask with, no such file, not a video, no such model, MLflow does not answer.
+        Refusal: nothing to ask with, no such file, not a video, no such version in the ledger, files that are gone or
+            others, packages that are missing, code that fails; MLflow or the ledger does not answer.
     """
     if video is None and not text:
         raise Refusal('give a VIDEO, a sentence with --text "...", or both', USAGE)
     if video is not None and not video.is_file():
         raise Refusal(f"{video}: {'is a folder, not a video' if video.is_dir() else 'no such file'}")
-    uri = platform.tracking_uri
-    number, alias, note = _version(platform, alias)
+    now = standing(platform)
+    if not now.releases:
+        raise Refusal(_no_such(now, alias or CHAMPION, _shown(platform) if tracking.exists(platform) else {}))
+    if not tracking.exists(platform):
+        raise Refusal(f"MLflow's store at {redact(platform.tracking_uri)} is gone; bring it back from its backup")
+    from flows.release.needs import check_needs
+    from flows.release.own_code import OwnCode, Query
+    from flows.release.verified import forget, verify
 
-    import mlflow
-    import pandas as pd
-
-    row = {"video": str(video.resolve()) if video else None, "text": text or None, "k": k}
-    # Nothing of ours imports `components` here: the version brings its own.
-    client = tracking.connect(platform, patient=False)
-    with tracking.answering(uri), redirect_stdout(sys.stderr), stored(client, number) as folder:
-        model = mlflow.pyfunc.load_model(str(folder))
-        try:
-            answer = model.predict(pd.DataFrame([row]).astype({"video": "object", "text": "object"}))
-        except ValueError as error:
-            raise Refusal(str(error)) from None
-    ranking = answer.drop(columns="query").to_dict("records")
+    with OwnCode(platform.environment) as code:
+        release, alias, notes = _choose(now, alias, _shown(platform))
+        client = tracking.connect(platform, patient=False)
+        with tracking.answering(platform.tracking_uri):
+            try:
+                files = verify(client, platform.workspace, release)
+            except (ArtifactsGone, MismatchedPair) as error:
+                raise ArtifactsGone(_lost(client, now, alias, error)) from None
+        notes.append(check_needs(files.folder, release.version))
+        query = Query(video=str(video.resolve()) if video else None, text=text or None, k=k)
+        ranking = code.ask(files, [query])
+    forget(platform.workspace, {one.files for one in now.releases if now.alias_of(one.version)})
     return {
-        "model": f"{tracking.MODEL} version {number}",
+        "model": f"{tracking.MODEL} version {release.version}",
         "alias": alias,
-        "note": note,
-        **row,
-        "ranking": [_plain(hit) for hit in ranking],
+        "note": "; ".join(note for note in notes if note),
+        **query.model_dump(),
+        "ranking": [hit.model_dump(exclude={"query"}) for hit in ranking],
     }
 
 
-def _version(platform: Platform, alias: str | None) -> tuple[int, str, str]:
-    """Return a version, its alias, and what is to be said about it."""
-    uri = platform.tracking_uri
-    aliases: dict[str, Any] = {}
-    if tracking.exists(platform):
-        client = tracking.connect(platform, patient=False)
-        with tracking.answering(uri):
-            for model in client.search_registered_models(f"name = '{tracking.MODEL}'"):
-                aliases = model.aliases
-    wanted = alias or CHAMPION
-    if wanted in aliases:
-        return int(aliases[wanted]), wanted, ""
-    if alias is None and CHALLENGER in aliases:
-        number = int(aliases[CHALLENGER])
-        note = f"no champion yet: this is the challenger, version {number}, which nobody has approved and promoted"
-        return number, CHALLENGER, note
-    known = f"; there is {', '.join(sorted(aliases))}" if aliases else "; run `needledrop retrain` first"
-    raise Refusal(f"no model has the alias '{wanted}' at {redact(uri)}{known}")
+def _shown(platform: Platform) -> dict[str, int]:
+    """Return MLflow's aliases."""
+    client = tracking.connect(platform, patient=False)
+    with tracking.answering(platform.tracking_uri):
+        found = client.search_registered_models(f"name = '{tracking.MODEL}'")
+    return {name: int(number) for model in found for name, number in model.aliases.items()}
 
 
-def _plain(hit: dict[Any, Any]) -> dict[str, Any]:
-    return {str(key): None if value != value else value for key, value in hit.items()}  # NaN differs from itself
+def _choose(now: Standing, wanted: str | None, shown: dict[str, int]) -> tuple[Release, str, list[str]]:
+    """Return a release, its alias in the ledger, and what is to be said about it."""
+    alias = wanted or (CHAMPION if CHAMPION in now.aliases else CHALLENGER)
+    if alias not in now.aliases:
+        raise Refusal(_no_such(now, wanted or CHAMPION, shown))
+    number = now.aliases[alias]
+    notes = []
+    if wanted is None and alias == CHALLENGER:
+        notes.append(
+            f"no champion yet: this is the challenger, version {number}, which nobody has approved and promoted"
+        )
+    for name in dict.fromkeys((CHAMPION, alias)):
+        there, here = shown.get(name), now.aliases.get(name)
+        if there != here:
+            held = f"version {there}{_outside(now, there)}" if there else "none"
+            notes.append(
+                f"MLflow's {name} is {held}, the ledger's {f'version {here}' if here else 'none'}: the ledger is followed, "
+                "`needledrop release show` brings MLflow up to date"
+            )
+    return next(release for release in now.releases if release.version == number), alias, notes
+
+
+def _no_such(now: Standing, wanted: str, shown: dict[str, int]) -> str:
+    """Return why nothing is asked by an alias that the ledger does not know."""
+    known = ", ".join(f"{name} (version {number})" for name, number in sorted(now.aliases.items()))
+    there = f"there is {known}" if known else "run `needledrop retrain` first"
+    if wanted not in shown:
+        return f"no model has the alias '{wanted}' in the ledger; {there}"
+    number = shown[wanted]
+    step = "" if known else ", or `needledrop register` to enter what the files hold"
+    return (
+        f"the alias '{wanted}' is MLflow's alone, for version {number}{_outside(now, number)}; only what the ledger knows is "
+        f"asked: {there}{step}"
+    )
+
+
+def _outside(now: Standing, number: int) -> str:
+    return (
+        "" if number in {release.version for release in now.releases} else ", which was registered outside the ledger"
+    )
+
+
+def _lost(client: "MlflowClient", now: Standing, alias: str, error: Refusal) -> str:
+    """Return what is wrong with the files of the version with `alias`, and a step that works."""
+    number = now.aliases[alias]
+    said = str(error).removeprefix(f"version {number}: ").removesuffix(f"; {RESTORE}")
+    what = "has changed" if isinstance(error, FilesDiffer | MismatchedPair) else "is gone"
+    step = "bring it back from the backup of MLflow's store"
+    before = next((release for release in now.releases if release.version == now.aliases.get(PREVIOUS)), None)
+    if alias == CHAMPION and before is not None and _is_whole(client, before):
+        step += f", or `needledrop rollback --by YOU --reason WHY` to version {before.version}, which is whole"
+    return f"{alias}, version {number}, {what}: {said}; {step}"
+
+
+def _is_whole(client: "MlflowClient", release: Release) -> bool:
+    try:
+        verify_stored(client, release)
+    except Refusal:
+        return False
+    return True
 
 
 def show(answer: dict[str, Any]) -> int:

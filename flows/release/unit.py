@@ -6,12 +6,14 @@ another day's code wrote must still be one that can be rolled back to.
 
 import hashlib
 import json
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Final
 
 from flows.errors import Refusal
 from flows.registry.hints import is_away
@@ -32,6 +34,14 @@ class MismatchedPair(Refusal):
 
 class ArtifactsGone(Refusal):
     """What a version needs to answer is not there, or is not what was registered."""
+
+
+class FilesDiffer(ArtifactsGone):
+    """Files are there, and are not what was registered."""
+
+
+class NotAFile(ValueError):
+    """A link, a pipe or a device where a version has plain files."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,36 @@ def read_unit(folder: Path) -> Unit:
     return Unit(digest, folder_digest(index), _file_digest(index / TABLE), specs, folder_digest(folder))
 
 
+def files_of(folder: Path) -> dict[str, os.stat_result]:
+    """Return every file of a version by its relative path, in order; what loading writes is left out.
+
+    Raises:
+        NotAFile: a symbolic link or something else that is no plain file; it is named.
+    """
+    found: dict[PurePath, os.stat_result] = {}
+    for place, folders, names in os.walk(folder):
+        inside = PurePath(place).relative_to(folder)
+        folders[:] = [name for name in folders if name not in _WRITTEN_LATER]
+        for name in [*folders, *names]:
+            about = (Path(place) / name).lstat()
+            if name in _WRITTEN_LATER or (name in folders and stat.S_ISDIR(about.st_mode)):
+                continue
+            if not stat.S_ISREG(about.st_mode):
+                what = "a symbolic link" if stat.S_ISLNK(about.st_mode) else "no plain file"
+                raise NotAFile(f"{(inside / name).as_posix()} is {what}, which no version has")
+            found[inside / name] = about
+    return {path.as_posix(): found[path] for path in sorted(found)}
+
+
 def folder_digest(folder: Path) -> str:
-    """Return the sha256 over relative path and content of every file; what loading writes is left out."""
+    """Return the sha256 over relative path and content of every file; what loading writes is left out.
+
+    Raises:
+        NotAFile: as `files_of`.
+    """
     total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder)
-        if not _WRITTEN_LATER & set(name.parts):
-            total.update(f"{name.as_posix()}\0{_file_digest(path)}\n".encode())
+    for name in files_of(folder):
+        total.update(f"{name}\0{_file_digest(folder / name)}\n".encode())
     return total.hexdigest()
 
 
@@ -104,22 +137,53 @@ def stored(client: "MlflowClient", version: int) -> Iterator[Path]:
         Unreachable: the artifact store does not answer; what is stored there is not lost.
         Refusal: a pickle is among them.
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = fetch(client, version, Path(scratch))
+        refuse_pickles(folder)
+        yield folder
+
+
+def fetch(client: "MlflowClient", version: int, scratch: Path) -> Path:
+    """Return the folder of a version's files: the store's own where it is local, else a copy somewhere in `scratch`.
+
+    Raises:
+        ArtifactsGone, Unreachable: as `stored`.
+    """
     import mlflow
+
+    with _named(version):
+        uri, local = _place(client, version)
+        # MLflow turns what a store says into its own errors for some stores only.
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=None if local else str(scratch)))
+
+
+def is_here(client: "MlflowClient", version: int) -> bool:
+    """Tell whether the files of a version lie in a folder that can be read in place.
+
+    Raises:
+        ArtifactsGone, Unreachable: as `stored`.
+    """
+    with _named(version):
+        return _place(client, version)[1]
+
+
+def _place(client: "MlflowClient", version: int) -> tuple[str, bool]:
+    uri = client.get_model_version_download_uri(MODEL, str(version))
+    return uri, uri.startswith("file:") or "://" not in uri
+
+
+@contextmanager
+def _named(version: int) -> Iterator[None]:
+    """Turn errors of MLflow and of its store into ours, with the version's number."""
     from mlflow.exceptions import MlflowException
 
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            uri = client.get_model_version_download_uri(MODEL, str(version))
-            local = uri.startswith("file:") or "://" not in uri
-            # MLflow turns what a store says into its own errors for some stores only.
-            folder = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=None if local else scratch)
-        except (MlflowException, OSError) as error:
-            words = " ".join(str(error).split())
-            if is_away(words):
-                raise Unreachable(f"version {version}: the artifact store does not answer ({words[-200:]})") from error
-            raise ArtifactsGone(f"version {version}: {words[:200]}; {_RESTORE}") from error
-        refuse_pickles(Path(folder))
-        yield Path(folder)
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        words = " ".join(str(error).split())
+        if is_away(words):
+            raise Unreachable(f"version {version}: the artifact store does not answer ({words[-200:]})") from error
+        raise ArtifactsGone(f"version {version}: {words[:200]}; {RESTORE}") from error
 
 
 def verify_stored(client: "MlflowClient", release: Release) -> None:
@@ -130,11 +194,21 @@ def verify_stored(client: "MlflowClient", release: Release) -> None:
         ArtifactsGone: files are missing, damaged or others.
     """
     with stored(client, release.version) as folder:
-        found = readable(folder, release.version)
+        require_signed(folder, release)
+
+
+def require_signed(folder: Path, release: Release) -> None:
+    """Check that a folder holds the files of a release, all of them and no others, byte by byte.
+
+    Raises:
+        MismatchedPair: the index was made with another model.
+        ArtifactsGone: files are missing, damaged or others.
+    """
+    found = readable(folder, release.version)
     for name in ("model", "index", "catalogue", "specs", "files"):
         if getattr(found, name) != getattr(release, name):
             what = "logged files are" if name == "files" else f"{name} is"
-            raise ArtifactsGone(f"version {release.version}: its {what} not what was registered; {_RESTORE}")
+            raise FilesDiffer(f"version {release.version}: its {what} not what was registered; {RESTORE}")
 
 
 def readable(folder: Path, version: int) -> Unit:
@@ -149,12 +223,12 @@ def readable(folder: Path, version: int) -> Unit:
         raise MismatchedPair(f"version {version}: {error}") from None
     except FileNotFoundError as error:
         name = Path(str(error.filename)).name
-        raise ArtifactsGone(f"version {version}: its artifacts are gone ({name} is missing); {_RESTORE}") from None
-    except (ValueError, OSError, KeyError) as error:
-        raise ArtifactsGone(f"version {version}: its artifacts are damaged ({error}); {_RESTORE}") from None
+        raise ArtifactsGone(f"version {version}: its artifacts are gone ({name} is missing); {RESTORE}") from None
+    except (ValueError, TypeError, AttributeError, OSError, KeyError) as error:
+        raise FilesDiffer(f"version {version}: its artifacts are damaged ({error}); {RESTORE}") from None
 
 
-_RESTORE = "restore the artifact store from its backup, or retrain"
+RESTORE: Final = "restore the artifact store from its backup, or retrain"
 
 
 def _file_digest(path: Path) -> str:

@@ -62,7 +62,7 @@ class Processes:
             reader = threading.Thread(target=_read_lines, args=(child, line), daemon=True)
             reader.start()
             status = child.wait()
-            _kill_group(child.pid, signal.SIGKILL)
+            kill_group(child.pid, signal.SIGKILL)
             reader.join()
             return status
         finally:
@@ -75,18 +75,22 @@ class Processes:
             self._stopping = True
             alive = list(self._alive)
         for child in alive:
-            _kill_group(child.pid, signal.SIGTERM)
+            kill_group(child.pid, signal.SIGTERM)
         deadline = time.monotonic() + _GRACE_S
         while time.monotonic() < deadline and any(child.poll() is None for child in alive):
             time.sleep(0.05)
         for child in alive:
-            _kill_group(child.pid, signal.SIGKILL)
+            kill_group(child.pid, signal.SIGKILL)
 
 
-def reap(run_ids: Iterable[str]) -> list[int]:
+def reap(run_ids: Iterable[str], mark: str = MARK) -> list[int]:
     """Kill what runs that did not end have left behind; return the process ids.
 
     Call it only while holding the workspace's lock: then no such run can be alive.
+
+    Args:
+        run_ids: of those runs.
+        mark: the variable that has such an id in the environment of their processes.
     """
     marks = set(run_ids)
     if not marks:
@@ -95,7 +99,7 @@ def reap(run_ids: Iterable[str]) -> list[int]:
     killed = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
-            if process.pid not in mine and process.environ().get(MARK) in marks:
+            if process.pid not in mine and process.environ().get(mark) in marks:
                 process.kill()
                 killed.append(process)
     psutil.wait_procs(killed, timeout=_GRACE_S)
@@ -115,6 +119,7 @@ def _read_lines(child: "subprocess.Popen[bytes]", line: Callable[[str], None]) -
     child.stdout.close()
 
 
-def _kill_group(group: int, number: signal.Signals) -> None:
+def kill_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to every process of a group, if there is one."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)

@@ -60,6 +60,11 @@ class Workspace:
         return self.state / "code.json"
 
     @property
+    def verified(self) -> Path:
+        """What is known of the stored files of versions that were asked, and copies of those that lie elsewhere."""
+        return self.state / "verified"
+
+    @property
     def reports(self) -> Path:
         """HTML reports of the last registration."""
         return self.state / "reports"

@@ -1,4 +1,4 @@
-"""A small S3 on a real socket: ListObjectsV2, GET with Range and If-Match, and faults on demand."""
+"""A small S3 on a real socket: ListObjectsV2, HEAD, GET with Range and If-Match, and faults on demand."""
 
 import hashlib
 import re
@@ -43,7 +43,8 @@ def served(bucket: Bucket) -> Iterator[Bucket]:
             for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def error(self, status: int, code: str) -> None:
             self.answer(status, f"<Error><Code>{code}</Code><Message>told so</Message></Error>".encode())
@@ -60,14 +61,26 @@ def served(bucket: Bucket) -> Iterator[Bucket]:
             else:
                 self.list(parse_qs(url.query))
 
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def list(self, query: dict[str, list[str]]) -> None:
             prefix, start = query.get("prefix", [""])[0], query.get("continuation-token", [""])[0]
             keys = [key for key in sorted(bucket.objects) if key.startswith(prefix) and key > start]
+            folders = set()
+            if query.get("delimiter") == ["/"]:
+                folders = {
+                    prefix + key[len(prefix) :].partition("/")[0] + "/" for key in keys if "/" in key[len(prefix) :]
+                }
+                keys = [key for key in keys if "/" not in key[len(prefix) :]]
             page, more = keys[: bucket.page], len(keys) > bucket.page
             rows = "".join(
                 f'<Contents><Key>{escape(key)}</Key><ETag>"{bucket.etag(key)}"</ETag>'
                 f"<Size>{len(bucket.objects[key])}</Size></Contents>"
                 for key in page
+            )
+            rows += "".join(
+                f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in sorted(folders)
             )
             token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
             truncated = str(more).lower()

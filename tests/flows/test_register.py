@@ -23,7 +23,8 @@ from flows.registration import register as registering
 from flows.registration.code import code_of
 from flows.registration.register import Registration, register, remembered
 from flows.registry.tracking import Unreachable
-from flows.release.mirror import DIGEST_TAG, standing
+from flows.release.mirror import DIGEST_TAG, mirror, standing
+from flows.release.releases import champion, move
 from flows.release.unit import MismatchedPair
 from flows.workspace.graph import Graph, load_graph
 from flows.workspace.platform import Platform
@@ -281,7 +282,7 @@ print(json.dumps({"code": components.__file__, "rows": answer.to_dict("records")
 """
 
 
-def test_the_model_answers_in_another_process_from_an_empty_folder(
+def test_the_model_answers_in_another_process_and_after_a_rollback_as_before(
     workspace: Workspace, graph: Graph, tmp_path: Path, clean_environment: dict[str, str], here: Cli
 ) -> None:
     done: Registration = register(graph, Platform.at(workspace))
@@ -312,6 +313,35 @@ def test_the_model_answers_in_another_process_from_an_empty_folder(
     assert [(row["clip_id"], row["score"]) for row in said["ranking"]] == [
         (row["clip_id"], row["score"]) for row in answer["rows"] if row["query"] == 0
     ]
+
+    # Another encoder becomes champion, and is rolled back.
+    crown(workspace, 1)
+    encoder = workspace.root / "components/encoder/model.py"
+    encoder.write_text(
+        encoder.read_text().replace("return self._embed(lambda: self.query", "return -self._embed(lambda: self.query")
+    )
+    assert register(graph, Platform.at(workspace)).version == 2
+    crown(workspace, 2)
+    words = ("recommend", "--text", "calm piano", "-k", "3", "--json")
+    other = json.loads(here(*words, cwd=workspace.root).stdout)
+    assert other["model"] == "needledrop version 2" and other["ranking"] != said["ranking"]
+    assert here("rollback", "--by", "Ada", "--reason", "worse", cwd=workspace.root).returncode == 0
+    again = json.loads(here(*words, cwd=workspace.root).stdout)
+    assert (again["model"], again["alias"], again["note"]) == ("needledrop version 1", "champion", "")
+    assert again["ranking"] == said["ranking"], "to the bit: it is the old version's code that answers"
+
+
+def crown(workspace: Workspace, number: int) -> None:
+    """Make a version the champion, in the ledger and in MLflow."""
+    with transaction(Platform.at(workspace)) as connection:
+        before = champion(connection)
+        move(connection, number, "registered", "evaluated", "gate", "began")
+        move(connection, number, "evaluated", "passed", "gate", "passed", "e" * 64)
+        move(connection, number, "passed", "approved", "Ada", "good")
+        if before:
+            move(connection, before.version, "champion", "superseded", "Ada", "another is better")
+        move(connection, number, "approved", "champion", "Ada", "better")
+    mirror(Platform.at(workspace))
 
 
 def test_the_digest_covers_code_params_and_files(workspace: Workspace, graph: Graph) -> None:

@@ -133,6 +133,10 @@ def test_refusals_name_the_next_step_and_change_nothing(reigning: Works) -> None
     weights.write_bytes(kept[:-1] + b"x")
     refused("the champion cannot be evaluated: ", 2)
     weights.write_bytes(kept)
+    code = reigning.folder(1) / "code.py"
+    code.write_text("K = 11\n")
+    refused("the champion cannot be evaluated: version 1: its logged files are not what was registered", 2)
+    code.unlink()
     pickled = reigning.folder(1) / "artifacts/model/extra.pkl"
     pickled.write_bytes(b"x")
     refused("extra.pkl in the model's folder is pickled", 2)

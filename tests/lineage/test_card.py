@@ -20,7 +20,7 @@ def test_the_chain_leads_from_data_to_release(shelf: Shelf, capsys: object) -> N
     made = chain(shelf.platform, "models:/needledrop@champion")
     assert (made["version"], made["aliases"], made["digest"]) == (1, ["champion"], "1" * 64)
     assert (made["data"]["manifest"], made["commit"], made["dirty"]) == ("a" * 32, COMMIT, "false")
-    assert (made["release"]["state"], made["release"]["approved_by"]) == ("approved", "Ada")
+    assert (made["release"]["state"], made["release"]["approved_by"]) == ("champion", "Ada")
     assert show(made) == 0
 
 
@@ -42,7 +42,7 @@ def test_a_card_has_valid_metadata_and_every_section(shelf: Shelf, tmp_path: Pat
         "| CC0-1.0 | 12 |",
         "| video+text | 0.700 | 0.700 | 0.600 to 0.800 | 14.0 | 0.7 |",
         "**Version 1 clears the floors.** R@10 0.700. Approve it.",
-        "approved, approved by Ada at",
+        "champion, approved by Ada at",
         f"`{COMMIT}`",
         "| beats \\| chance | 14 times | 3 times | passed |",
         'mlflow.pyfunc.load_model("models:/needledrop/1")',

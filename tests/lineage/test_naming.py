@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.errors import Refusal
+from flows.lineage.chain import chain
 from flows.lineage.naming import Wanted, find, parse
+from flows.registry.tracking import MODEL
 
 from .conftest import Shelf
 
@@ -44,8 +46,20 @@ def test_a_name_that_is_read_is_a_plain_word(text: str) -> None:
 
 
 def test_a_version_that_is_not_there_is_answered_with_those_that_are(shelf: Shelf) -> None:
-    assert find(shelf.client, "champion").version == 1
+    assert find(shelf.client, shelf.platform, "champion").version == 1
     with pytest.raises(Refusal, match="there is version 1, version 2, version 3, champion"):
-        find(shelf.client, "9")
+        find(shelf.client, shelf.platform, "9")
     with pytest.raises(Refusal, match="previous"):
-        find(shelf.client, "previous")
+        find(shelf.client, shelf.platform, "previous")
+
+
+def test_an_alias_of_the_ledger_is_where_the_ledger_has_it(shelf: Shelf) -> None:
+    shelf.client.set_registered_model_alias(MODEL, "champion", "2")
+    shelf.client.set_registered_model_alias(MODEL, "heard", "3")
+    try:
+        assert find(shelf.client, shelf.platform, "champion").version == 1
+        assert chain(shelf.platform, "2")["aliases"] == []
+        assert find(shelf.client, shelf.platform, "heard").version == 3, "the ledger decides nothing about it"
+    finally:
+        shelf.client.set_registered_model_alias(MODEL, "champion", "1")
+        shelf.client.delete_registered_model_alias(MODEL, "heard")

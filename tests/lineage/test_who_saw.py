@@ -53,7 +53,7 @@ def test_versions_say_what_they_had_of_it_and_unknown_ones_are_named(shelf: Shel
     seen = who_saw(shelf.platform, "clip-01")
     first, second = seen["versions"]
     assert (first["version"], first["trained"], first["indexed"], first["exemplar_for"]) == (1, True, True, 1)
-    assert (first["aliases"], first["state"]) == (["champion"], "approved")
+    assert (first["aliases"], first["state"]) == (["champion"], "champion")
     # Version 2 was made without the clip, but a caption written with it as an exemplar is in it.
     assert (second["splits"], second["trained"], second["exemplar_for"]) == ([], False, 1)
     assert said(second) == "exemplar for 1 captions"

@@ -24,6 +24,19 @@ from flows.release.table import Release
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
+SPEAKING = Path(__file__).with_name("speaking")
+"""The code of a version that does what it is told."""
+
+MLMODEL = """
+flavors:
+  python_function:
+    artifacts: {model: {path: artifacts/model, uri: elsewhere}}
+    code: code
+    loader_module: mlflow.pyfunc.loaders.code_model
+    model_code_path: pyfunc_model.py
+    python_version: 3.11.0
+"""
+
 
 @dataclass
 class Shop:
@@ -50,12 +63,17 @@ class Shop:
         write_files(self.folder(number), number)
         if index_of:
             swap_index(self.folder(index_of), self.folder(number))
+        return self.enter(number, self.folder(number).as_uri())
+
+    def enter(self, number: int, uri: str) -> Release:
+        """Bring the files at `uri` into MLflow, as version `number`, and into the ledger."""
+        client = self.client
         experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
         run = client.create_run(experiment, tags={"mlflow.source.git.commit": "c0ffee"})
         client.set_terminated(run.info.run_id)
         names = {"digest": f"content {number}", "run": run.info.run_id, "manifest": "m", "params": "p", "code": "c"}
         tags = {f"needledrop.{name}": value for name, value in names.items()}
-        found = client.create_model_version(MODEL, self.folder(number).as_uri(), run.info.run_id, tags=tags)
+        found = client.create_model_version(MODEL, uri, run.info.run_id, tags=tags)
         release = enter(client, self.platform, found)
         mirror(self.platform)
         return release
@@ -109,8 +127,9 @@ def write_files(folder: Path, number: int) -> None:
     model, index = folder / "artifacts/model", folder / "artifacts/index"
     model.mkdir(parents=True)
     index.mkdir()
-    (folder / "code").mkdir()
-    (folder / "MLmodel").write_text("flavors: {}\n")
+    shutil.copytree(SPEAKING, folder / "code/components")
+    shutil.move(folder / "code/components/pyfunc_model.py", folder)
+    (folder / "MLmodel").write_text(MLMODEL)
     (folder / "code/search.py").write_text("K = 10\n")
     weights = f"weights {number}".encode()
     (model / "model.safetensors").write_bytes(weights)
@@ -139,7 +158,7 @@ class Snapshots:
 
     def restore(self, name: str) -> Shop:
         root, database = self.shop.workspace.root, self.shop.workspace.mlflow_database
-        for folder in ("store", ".needledrop/mlartifacts"):
+        for folder in ("store", ".needledrop/mlartifacts", ".needledrop/verified"):
             shutil.rmtree(root / folder, ignore_errors=True)
         _engine.cache_clear()  # its connections are to the file that goes now
         self.shop.workspace.ledger.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import pytest
 from flows.cli import main
 from flows.deploy import release as deployed
 from flows.errors import Refusal
+from flows.registry.tracking import MODEL
 from flows.release.actions import approve, promote
 
 from .conftest import Shop
@@ -114,6 +115,10 @@ def test_status_names_the_three_with_their_states(two: Shop, say: Say) -> None:
     }  # fmt: skip
     lines = say(two, "status").stdout
     assert "champion   version 2, approved by Ada" in lines and "challenger version 3, failed" in lines
+    two.client.delete_model_version(MODEL, "2")
+    lines = say(two, "status").stdout
+    assert "champion, version 2, is gone from MLflow" in lines and "or `needledrop rollback --by YOU" in lines
+    assert "brings it up to date" not in lines, "it cannot"
 
 
 def test_of_two_threads_that_promote_at_once_one_wins(shop: Shop) -> None:

@@ -1,0 +1,1 @@
+"""A version's own package, of the same name as today's."""
