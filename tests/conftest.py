@@ -5,6 +5,7 @@ for each other. A GPU is hidden, so that numbers are everywhere those of a
 processor; tests/gpu has the tests that need one.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,15 @@ if GPU_ASKED not in os.environ:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((at for at, folder in enumerate(LONGEST) if folder in item.nodeid), len(LONGEST)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Take away DVC's handlers that write to what an earlier test captured: they would stop whoever logs next."""
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0].startswith("dvc")]:
+        logger = logging.getLogger(name)
+        for handler in [one for one in logger.handlers if getattr(getattr(one, "stream", None), "closed", False)]:
+            logger.removeHandler(handler)
 
 
 @pytest.fixture

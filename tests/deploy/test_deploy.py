@@ -27,6 +27,11 @@ def test_it_makes_everything_once_and_what_a_person_switched_off_stays_off(prefe
     from prefect.client.orchestration import get_client
 
     environment = Environment.model_validate({"prefect_api_url": prefect_server})
+    with get_client(sync_client=True) as client:  # an earlier test may have made some
+        for one in client.read_deployments():
+            client.delete_deployment(one.id)
+        for pool in client.read_work_pools():
+            client.delete_work_pool(pool.name)
     first = deploy(environment, entries())
     assert outcomes(first) == {"created"}
     names = {one.name for one in first}
