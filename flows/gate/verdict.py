@@ -167,7 +167,7 @@ def _against_champion(
             yield _not_worse(key, apart.modes[mode], margin)
         else:
             yield _unknown(key, missing)
-    yield from _slices(apart, margins.worst_slice, settings.least_slice)
+    yield from _slices(apart, settings)
     if FUSED in ours.coverage and FUSED in theirs.coverage:
         own, other = ours.coverage[FUSED], theirs.coverage[FUSED]
         yield _check(
@@ -199,9 +199,11 @@ def _latency(ours: NDArray[np.float64], theirs: NDArray[np.float64], settings: G
     )
 
 
-def _slices(apart: Differences, margin: float, least: int) -> Iterator[Check]:
+def _slices(apart: Differences, settings: GateSettings) -> Iterator[Check]:
+    margin, enough = settings.margins.worst_slice, statistics.least_clusters(settings.confidence)
     if apart.worst is None:
-        yield _unknown("worst_slice", f"no genre, mood or length has {least} queries")
+        few = f"no genre, mood or length has {settings.least_slice} queries by {enough} artists"
+        yield _unknown("worst_slice", few)
         return
     yield _not_worse("worst_slice", apart.worst, margin)
     intervals = [(one, one.adjusted) for one in apart.slices if one.adjusted is not None]

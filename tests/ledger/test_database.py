@@ -16,7 +16,7 @@ from flows.ledger.errors import LedgerBusy, LedgerDenied, LedgerRefused
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
-INSERT = "INSERT INTO notices VALUES ('key', '2026-01-01', 'sent')"
+INSERT = "INSERT INTO notices (key, at, state) VALUES ('key', '2026-01-01', 'sent')"
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def count(platform: Platform) -> int:
 
 
 def insert(connection: Connection, key: str) -> None:
-    connection.exec_driver_sql("INSERT INTO notices VALUES (%s, '2026-01-01', 'sent')", (key,))
+    connection.exec_driver_sql("INSERT INTO notices (key, at, state) VALUES (%s, '2026-01-01', 'sent')", (key,))
 
 
 @pytest.mark.parametrize("tables", [(), ("releases", "audit")])
