@@ -61,7 +61,8 @@ def _expected(text: str) -> int:
 def _approve(arguments: argparse.Namespace) -> int:
     platform = here()
     from flows.release import actions, show
-    from flows.release.duties import folded, read_duties
+    from flows.release.approvals import folded
+    from flows.release.duties import read_duties
 
     number = arguments.version
     before = show.approvals_of(platform, number)

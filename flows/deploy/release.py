@@ -10,7 +10,7 @@ from pydantic import Field
 from flows.deploy.here import Here, here
 from flows.ledger.database import reading
 from flows.release import actions
-from flows.release.duties import approvals, names
+from flows.release.approvals import approvals, names
 from flows.release.table import Release
 
 APPROVE, PROMOTE, ROLLBACK = "needledrop-approve", "needledrop-promote", "needledrop-rollback"

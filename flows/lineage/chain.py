@@ -9,7 +9,7 @@ from flows.errors import OK
 from flows.ledger.database import reading
 from flows.lineage.naming import all_aliases, find, registry, tag
 from flows.registry.tracking import MODEL
-from flows.release.duties import approvals
+from flows.release.approvals import approvals
 from flows.release.releases import read
 from flows.release.table import RELEASES, Release
 from flows.workspace.console import console

@@ -14,14 +14,8 @@ from flows.ledger.notices import pass_by
 from flows.registry.tracking import Unreachable, answering
 from flows.release import audit
 from flows.release.announce import note_decision
-from flows.release.duties import (
-    approvals,
-    approved_already,
-    names,
-    read_duties,
-    require_duties,
-    require_override,
-)
+from flows.release.approvals import approvals, names
+from flows.release.duties import approved_already, read_duties, require_duties, require_override
 from flows.release.evidence import find_report
 from flows.release.mirror import mirror, require_own, standing
 from flows.release.releases import Release, StaleState, UnknownVersion, approve_too, champion, move, previous, read

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from flows.release import audit
-from flows.release.duties import APPROVE
+from flows.release.approvals import APPROVE
 from flows.release.releases import all_releases
 from flows.release.table import RELEASES
 

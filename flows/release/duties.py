@@ -2,23 +2,18 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
-from sqlalchemy.engine import Connection
 
 from components.settings import Section
 from flows.errors import INCONCLUSIVE, Refusal
 from flows.policy import read_policy
-from flows.release import audit
+from flows.release.approvals import Approval, folded, names
 from flows.release.table import Release
 
 NAME = "release.yaml"
 SHIPPED = Path(__file__).with_name(NAME)
-APPROVE = "approve"
-"""The audit log's word for an approval beyond the first, which changes the state."""
 
 
 class Duties(Section):
@@ -34,25 +29,6 @@ class Duties(Section):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Approval:
-    """One person's word for a version, as the audit log has it.
-
-    Attributes:
-        by: who. at: when. why: in words.
-        override: although the gate was inconclusive.
-    """
-
-    by: str
-    at: str
-    why: str
-    override: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
-
-
 def read_duties(root: Path) -> Duties:
     """Read the workspace's release.yaml, or the one that comes with the platform.
 
@@ -60,30 +36,6 @@ def read_duties(root: Path) -> Duties:
         Refusal: it is wrong; the message names file, key, value and rule. Exit code 2.
     """
     return read_policy(Duties, "release", root, SHIPPED)
-
-
-def approvals(connection: Connection, version: int) -> list[Approval]:
-    """Return the approvals since the version was gated last, one for each person, oldest first."""
-    given: dict[str, Approval] = {}
-    for entry in audit.entries(connection, version):
-        to = entry.detail.get("to")
-        if to == "evaluated":
-            given.clear()
-        elif to == "approved" or entry.action == APPROVE:
-            why, override = str(entry.detail["reason"]), bool(entry.detail["override"])
-            given.setdefault(folded(entry.actor), Approval(entry.actor, entry.at, why, override))
-    return list(given.values())
-
-
-def folded(name: str) -> str:
-    """A name without what people write differently: case and blanks."""
-    return " ".join(name.split()).casefold()
-
-
-def names(given: list[Approval]) -> str:
-    """Who they are, as a person would say it."""
-    *most, last = [one.by for one in given]
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def approved_already(release: Release, given: list[Approval], by: str, needed: int) -> bool:

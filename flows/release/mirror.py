@@ -12,7 +12,7 @@ from flows.ledger.database import reading
 from flows.ledger.lease import check
 from flows.registry.tracking import MODEL, answering, connect
 from flows.release import audit
-from flows.release.duties import approvals
+from flows.release.approvals import approvals
 from flows.release.evidence import find_report, page_of
 from flows.release.releases import Release, all_releases, challenger, champion, previous
 from flows.workspace.platform import Platform

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from flows.errors import Refusal
 from flows.release import audit
 from flows.release.announce import note_verdict
-from flows.release.duties import APPROVE
+from flows.release.approvals import APPROVE
 from flows.release.states import ALLOWED, CHALLENGING, VERDICTS, State
 from flows.release.table import RELEASES, Release, columns_of, release_of
 

@@ -9,8 +9,8 @@ from flows.errors import OK
 from flows.ledger.database import reading
 from flows.registry.tracking import Unreachable
 from flows.release import audit
+from flows.release.approvals import Approval, approvals
 from flows.release.check import check
-from flows.release.duties import Approval, approvals
 from flows.release.mirror import mirror, standing
 from flows.release.releases import read
 from flows.workspace.console import console, table

@@ -5,7 +5,7 @@ import getpass
 from flows.environment import redact
 from flows.errors import USAGE, Refusal
 from flows.registry.user import confirmed_user
-from flows.release.duties import folded
+from flows.release.approvals import folded
 from flows.release.rules import name_of
 from flows.workspace.platform import Platform
 
