@@ -9,7 +9,7 @@ from flows.drift.stored import FOLDER, Reference, read_reference
 from flows.errors import Refusal
 from flows.ledger.lease import check
 from flows.registry.hints import is_away
-from flows.registry.tracking import MODEL, Unreachable, experiment_id
+from flows.registry.tracking import MODEL, Unreachable, experiment_id, shown_aliases
 from flows.release.mirror import CHAMPION, RUN_TAG
 from flows.release.releases import Release
 from flows.workspace.workspace import Workspace
@@ -56,20 +56,19 @@ def champion_reference(client: "MlflowClient") -> tuple[int, Reference | None] |
     Raises:
         Unreachable: the artifact store does not answer.
     """
-    registered = {model.name: model for model in client.search_registered_models(f"name = '{MODEL}'")}
-    number = registered[MODEL].aliases.get(CHAMPION) if MODEL in registered else None
+    number = shown_aliases(client).get(CHAMPION)
     if number is None:
         return None
     version = client.get_model_version(MODEL, str(number))
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            reference = fetch_reference(int(number), version.tags.get(RUN_TAG) or str(version.run_id), Path(scratch))
+            reference = fetch_reference(number, version.tags.get(RUN_TAG) or str(version.run_id), Path(scratch))
         except Unreachable:
             raise
         except Refusal as error:
             log.warning("the corpus is not compared with the champion's: %s", error)
-            return int(number), None
-    return int(number), reference
+            return number, None
+    return number, reference
 
 
 def fetch_model(release: Release, scratch: Path) -> Path | None:

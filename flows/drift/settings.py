@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from components.settings import Section
-from flows.policy import read_policy
+from flows.policy import Policy, read_policy
 
 NAME = "drift.yaml"
 SHIPPED = Path(__file__).with_name(NAME)
@@ -33,7 +33,7 @@ class Retrains(Section):
     """Hours between two of them."""
 
 
-class DriftSettings(Section):
+class DriftSettings(Policy):
     """The decision."""
 
     seed: int = Field(ge=0, lt=2**63)

@@ -107,7 +107,7 @@ class Slice(Part):
     theirs: float
     """Share of hits of the other."""
     difference: Difference | None
-    """Ours less theirs; null where it has fewer than two clusters."""
+    """Ours less theirs; null where it has too few clusters for an interval."""
     adjusted: Difference | None
     """The same with an interval that holds for all judged slices at once (Bonferroni); null where not judged."""
 

@@ -1,13 +1,11 @@
 """gate.yaml: what a model version must show before it may be promoted."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from pydantic import Field
 
 from components.settings import Section
-from flows.policy import read_policy
+from flows.policy import Policy, read_policy
 
 NAME = "gate.yaml"
 SHIPPED = Path(__file__).with_name(NAME)
@@ -38,7 +36,7 @@ class Floors(Section):
     """Whether it must also be shown better than canonical correlation analysis fitted on the same data."""
 
 
-class GateSettings(Section):
+class GateSettings(Policy):
     """The gate."""
 
     seed: int = Field(ge=0, lt=2**63)
@@ -64,10 +62,6 @@ class GateSettings(Section):
     """Biggest wins on the page, and as many losses."""
     media_mib: float = Field(ge=0, le=100)
     """MiB of clips that are put into the page; what does not fit is named by its path."""
-
-    def digest(self) -> str:
-        """Return the sha256 of what the verdict depends on."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
 def read_settings(root: Path) -> GateSettings:

@@ -73,9 +73,7 @@ def all_aliases(client: "MlflowClient", platform: Platform) -> dict[str, int]:
 
     What the ledger decides about is as the ledger has it, whatever MLflow shows.
     """
-    models = client.search_registered_models(f"name = '{tracking.MODEL}'")
-    shown = {alias: int(number) for model in models for alias, number in model.aliases.items()}
-    now = standing(platform)
+    shown, now = tracking.shown_aliases(client), standing(platform)
     if not now.releases:
         return shown
     return {alias: number for alias, number in shown.items() if alias not in ALIASES} | now.aliases

@@ -131,3 +131,9 @@ def _short(error: Exception) -> str:
     text = " ".join(str(error).split())
     step = hint(text)
     return (text if len(text) <= 300 else text[:297] + "...") + (f"; {step}" if step else "")
+
+
+def shown_aliases(client: "MlflowClient") -> dict[str, int]:
+    """Return every alias that MLflow shows of the model, with its version's number; none where nothing is registered."""
+    found = client.search_registered_models(f"name = '{MODEL}'")
+    return {alias: int(number) for model in found for alias, number in model.aliases.items()}

@@ -1,14 +1,11 @@
 """release.yaml: how many people must approve a version, and whether another must promote it."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from pydantic import Field
 
-from components.settings import Section
 from flows.errors import INCONCLUSIVE, Refusal
-from flows.policy import read_policy
+from flows.policy import Policy, read_policy
 from flows.release.approvals import Approval, folded, names
 from flows.release.table import Release
 
@@ -16,17 +13,13 @@ NAME = "release.yaml"
 SHIPPED = Path(__file__).with_name(NAME)
 
 
-class Duties(Section):
+class Duties(Policy):
     """Who must do what before a version is champion."""
 
     approvals: int = Field(ge=1, le=20)
     """People who must approve a version."""
     separate_promoter: bool
     """Whether who promotes it may be none of them."""
-
-    def digest(self) -> str:
-        """Return the sha256 of what counts."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
 def read_duties(root: Path) -> Duties:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flows.errors import Refusal
 from flows.ledger.database import reading
 from flows.ledger.lease import check
-from flows.registry.tracking import MODEL, answering, connect
+from flows.registry.tracking import MODEL, answering, connect, shown_aliases
 from flows.release import audit
 from flows.release.approvals import approvals
 from flows.release.evidence import find_report, page_of
@@ -78,9 +78,8 @@ def require_own(client: "MlflowClient", now: Standing) -> None:
     Raises:
         Refusal: it has one.
     """
-    held = {model.name: model for model in client.search_registered_models(f"name = '{MODEL}'")}
-    number = held[MODEL].aliases.get(CHAMPION) if MODEL in held else None
-    if number is not None and int(number) not in {release.version for release in now.releases}:
+    number = shown_aliases(client).get(CHAMPION)
+    if number is not None and number not in {release.version for release in now.releases}:
         raise Refusal(
             f"MLflow's champion is version {number}, which this ledger does not know: name the team's ledger in "
             "NEEDLEDROP_LEDGER_URL, or delete that alias in MLflow if it is older than the ledger"

@@ -42,9 +42,9 @@ def ask(platform: Platform, video: Path | None, text: str | None, k: int, alias:
     from flows.release.verified import forget, verify
 
     with OwnCode(platform.environment) as code:
-        release, alias, notes = _choose(now, alias, _shown(platform))
         client = tracking.connect(platform, patient=False)
         with tracking.answering(platform.tracking_uri):
+            release, alias, notes = _choose(now, alias, tracking.shown_aliases(client))
             try:
                 files = verify(client, platform.workspace, release)
             except (ArtifactsGone, MismatchedPair) as error:
@@ -66,8 +66,7 @@ def _shown(platform: Platform) -> dict[str, int]:
     """Return MLflow's aliases."""
     client = tracking.connect(platform, patient=False)
     with tracking.answering(platform.tracking_uri):
-        found = client.search_registered_models(f"name = '{tracking.MODEL}'")
-    return {name: int(number) for model in found for name, number in model.aliases.items()}
+        return tracking.shown_aliases(client)
 
 
 def _choose(now: Standing, wanted: str | None, shown: dict[str, int]) -> tuple[Release, str, list[str]]:

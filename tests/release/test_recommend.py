@@ -28,6 +28,7 @@ from flows.release.needs import check_needs
 from flows.release.own_code import OwnCode, Query
 from flows.release.recommend import ask
 from flows.release.verified import forget, verify
+from tests.flows.conftest import gone
 
 from .conftest import Shop, write_files
 
@@ -46,18 +47,6 @@ def refusal(shop: Shop, action: Callable[[], object]) -> str:
     assert "\n" not in str(raised.value)
     assert (shop.releases(), shop.shown()) == before
     return str(raised.value)
-
-
-def gone(pid: int, within_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 # -- who is asked ---------------------------------------------------------------------------------
