@@ -1,23 +1,14 @@
-"""Model versions on the workspace's test clips of today: the same queries, pools and features for each.
-
-Of a version only its model and index are read, as safetensors, JSON, arrays and tables; no code of it is run.
-"""
+"""The workspace's test clips of today, and what systems make of them: the same queries and pools for each."""
 
 import itertools
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components import tables
-from components.encoder.device import deterministic_device
-from components.encoder.embed import check_stores
-from components.encoder.serialise import LoadedModel, load_model
 from components.evaluation.clusters import clusters_of
 from components.evaluation.metrics import chance
 from components.evaluation.metrics_file import MODES
@@ -25,28 +16,23 @@ from components.evaluation.occurrence import occurrences
 from components.evaluation.params import EvaluationSection
 from components.evaluation.pool import Pool, choose_pool
 from components.evaluation.retrieval import DIRECTIONS, Ranking, join, rank_one, track_scores
-from components.evaluation.scorer import ModelScorer, Scorer
-from components.indexing.search import Catalogue
+from components.evaluation.scorer import Scorer
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from components.params import read_all
 from components.settings import PARAMS_FILE
 from components.store import FeatureStore, rows_digest
 from flows.errors import Refusal
+from flows.gate.judged import Judged
 from flows.gate.settings import GateSettings
 from flows.gate.sides import Queries, Side
 from flows.gate.statistics import labels_of, slowdown
 from flows.release.clips import LEARNT, learnt_from, read_clips
 from flows.release.releases import Release
-from flows.release.unit import require_signed, stored
 from flows.workspace.graph import Graph
 from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-_LIST: Final = 10  # answers to a query that is timed
-# What the parts of a version hold; any other file may carry code.
-_SAFE: Final = {".safetensors", ".json", ".npy", ".parquet", ".faiss"}
 
 
 @dataclass(frozen=True)
@@ -62,32 +48,6 @@ class TestSet:
     pool: Pool
     queries: Queries
     section: EvaluationSection
-
-
-@dataclass(frozen=True)
-class Version:
-    """A release whose files are at hand.
-
-    Attributes:
-        release: as the ledger has it.
-        model: the folder of its weights.
-        index: the folder of its catalogue.
-    """
-
-    release: Release
-    model: Path
-    index: Path
-
-    @property
-    def name(self) -> str:
-        """As people call it."""
-        return f"version {self.release.version}"
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What names it, for the provenance."""
-        names = ("run_id", "commit", "digest", "model", "index", "manifest", "params", "code")
-        return {"version": str(self.release.version)} | {name: str(getattr(self.release, name)) for name in names}
 
 
 def read_test_set(graph: Graph, workspace: Workspace) -> TestSet:
@@ -151,55 +111,8 @@ def evaluate(scorer: Scorer, test: TestSet, name: str, facts: Mapping[str, str])
     )
 
 
-@contextmanager
-def opened(client: "MlflowClient", release: Release) -> Iterator[Version]:
-    """Yield a version with its files. Nothing of them is run: the code that it brings stays where it is.
-
-    Raises:
-        ArtifactsGone: files are missing, damaged, or not those that were registered.
-        Refusal: a file that has no place there, such as a pickle.
-    """
-    number = release.version
-    with stored(client, number) as folder:
-        require_signed(folder, release)
-        version = Version(release, folder / "artifacts/model", folder / "artifacts/index")
-        for part in (version.model, version.index):
-            for path in part.rglob("*"):
-                if path.is_symlink() or (path.is_file() and path.suffix not in _SAFE):
-                    raise Refusal(
-                        f"version {number}: its folder '{part.name}' holds {path.name!r}, which may carry code, and is not "
-                        "loaded; register the model again from its files"
-                    )
-        yield version
-
-
-def load(version: Version, test: TestSet) -> LoadedModel:
-    """Load a version's model, which must have been trained on features like those of the test set.
-
-    Raises:
-        Refusal: it is damaged, of another format, or of another extractor.
-    """
-    try:
-        loaded = load_model(version.model)
-        check_stores(loaded.features, test.pool.stores)
-    except ValueError as error:
-        said = str(error).replace(f"{version.model}/", "").partition("; run")[0]
-        raise Refusal(
-            f"{version.name} cannot be evaluated on this workspace: {said}; what another extractor or another code made "
-            f"cannot be compared: use a workspace with its params.yaml and code (commit {version.release.commit[:12]})"
-        ) from None
-    return loaded
-
-
-def evaluate_version(version: Version, test: TestSet) -> Side:
-    """Rank the test set with a version's model."""
-    loaded = load(version, test)
-    scorer = ModelScorer(loaded.model.to(deterministic_device(test.section.threads)))
-    return evaluate(scorer, test, version.name, version.facts)
-
-
 def apart_from_learnt(
-    client: "MlflowClient", test: TestSet, versions: list[Version], sides: list[Side]
+    client: "MlflowClient", test: TestSet, versions: list[Release], sides: list[Side]
 ) -> tuple[Queries, list[Side]]:
     """Leave out the queries whose clip a version learnt from: it was trained on it, or chose its checkpoint by it.
 
@@ -214,9 +127,9 @@ def apart_from_learnt(
     """
     left_out: dict[str, list[str]] = {}
     for version in versions:
-        seen = read_clips(client, version.release.run_id) or []
+        seen = read_clips(client, version.run_id) or []
         for clip, split in learnt_from(seen, test.pool.rows).items():
-            left_out.setdefault(clip, []).append(f"{version.name} {LEARNT[split]} it")
+            left_out.setdefault(clip, []).append(f"version {version.version} {LEARNT[split]} it")
     if not left_out:
         return test.queries, sides
     kept = np.array([clip not in left_out for clip in test.queries.clips])
@@ -224,11 +137,12 @@ def apart_from_learnt(
     return replace(test.queries.only(kept), left_out=said), [side.only(kept) for side in sides]
 
 
-def time_versions(versions: list[Version], test: TestSet, settings: GateSettings) -> list[NDArray[np.float64]]:
+def time_versions(versions: list[Judged], test: TestSet, settings: GateSettings) -> list[NDArray[np.float64]]:
     """Return milliseconds (measurements, rounds) that each version takes for a query: embedding, and search.
 
     They take turns on the same queries, so that whatever else the machine does meets both of them. A challenger that
-    is not shown to be fast enough is measured a second time.
+    is not shown to be fast enough is measured a second time. Extracting features is not timed: how long that takes
+    is a choice of extractor, which the settings make and not the model.
 
     Args:
         versions: the challenger, and the champion.
@@ -236,34 +150,20 @@ def time_versions(versions: list[Version], test: TestSet, settings: GateSettings
         settings: how many rounds, and what is fast enough.
 
     Raises:
-        Refusal: a version's index is damaged or of another model.
+        Refusal: a version fails, or can read none of the clips.
     """
-    device = deterministic_device(1)  # one query is too small to share out, and threads that wait would be timed too
-    ready = []
-    for version in versions:
-        loaded = load(version, test)
-        try:
-            ready.append((loaded.model.to(device), Catalogue.open(version.index, loaded.digest)))
-        except ValueError as error:
-            said = str(error).replace(f"{version.index}/", "").partition("; run")[0]
-            raise Refusal(
-                f"{version.name}: its model and index do not belong together ({said}); register it again"
-            ) from None
-    stores = {m: test.pool.stores[m] for m in (VIDEO, TEXT) if m in test.pool.stores}
+    shown: list[Modality] = [m for m in (VIDEO, TEXT) if m in test.pool.stores]
     ids = list(itertools.islice(itertools.cycle(test.pool.ids), settings.latency_rounds))
+    for version in versions:
+        version.time(shown, ids[0])  # the first answer warms up
 
     def measured() -> NDArray[np.float64]:
-        spent = np.zeros((len(ready), len(ids)))
-        for at, clip in enumerate(ids[:1] + ids):  # the first answer warms up
-            arrays = {m: store.gather([clip]) for m, store in stores.items()}
-            for number, (model, catalogue) in enumerate(ready):
-                began = time.perf_counter()
-                catalogue.search(model.embed_query(video=arrays.get(VIDEO), text=arrays.get(TEXT))[0], _LIST)
-                if at:
-                    spent[number, at - 1] = 1000 * (time.perf_counter() - began)
-        return spent
+        spent = np.array([[version.time(shown, clip) for version in versions] for clip in ids]).T
+        return spent[:, ~np.isnan(spent).any(axis=0)]
 
     first = measured()
+    if not first.size:
+        raise Refusal("no test clip can be read by both versions, so they cannot be timed; nothing was changed")
     longer = slowdown(first[0], first[1], settings.confidence)
     if longer is not None and longer.high <= settings.margins.latency:
         return list(first[:, None])

@@ -33,7 +33,7 @@ _DAY: Final = timedelta(days=1)
 
 def key_of(challenger: str, champion: str | None, test_digest: str, settings_digest: str) -> str:
     """Return the name of a verdict; the code that judges is part of it."""
-    code = code_digest("flows.gate.evaluate", "flows.gate.verdict:make_report")
+    code = code_digest("flows.gate.evaluate", "flows.gate.judged", "flows.gate.verdict:make_report")
     told = json.dumps([challenger, champion, test_digest, settings_digest, code])
     return hashlib.sha256(told.encode()).hexdigest()
 

@@ -10,6 +10,7 @@ from flows.gate import evidence
 from flows.gate.report import Check, GateReport, Outcome, Words
 from flows.gate.settings import GateSettings, read_settings
 from flows.ledger.database import reading, transaction
+from flows.registry.tracking import Unreachable
 from flows.release import releases
 from flows.release.evidence import PAGE, REPORT
 from flows.release.mirror import mirror
@@ -17,12 +18,13 @@ from flows.release.releases import Release, StaleState
 from flows.release.unit import ArtifactsGone
 from flows.workspace.graph import Graph
 from flows.workspace.platform import Platform
-from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from flows.gate.evaluate import TestSet
+    from flows.gate.judged import Judged
+    from flows.gate.sides import Side
 
 ACTOR = "gate"
 
@@ -76,7 +78,7 @@ def run_gate(graph: Graph, platform: Platform, version: int | None) -> GateResul
     report = evidence.recall(client, uri, release.version, release.run_id, key, folder)
     known = report is not None and evidence.holds(report, evidence.this_machine(), datetime.now(UTC))
     if report is None or not known:
-        report = _examine(client, graph, platform.workspace, test, release, champion, settings, key)
+        report = _examine(client, graph, platform, test, release, champion, settings, key)
         from flows.gate.examples import embedded
 
         media = embedded(report.examples, platform.workspace.root, settings.media_mib)
@@ -131,39 +133,58 @@ def _pair(platform: Platform, version: int | None) -> tuple[Release, Release | N
 def _examine(
     client: "MlflowClient",
     graph: Graph,
-    workspace: Workspace,
+    platform: Platform,
     test: "TestSet",
     release: Release,
     champion: Release | None,
     settings: GateSettings,
     key: str,
 ) -> GateReport:
-    """Evaluate both and return the report; nothing is written."""
+    """Evaluate both and return the report; of the versions nothing is written but how they ranked the test clips."""
     from flows.gate.baseline import evaluate_cca
-    from flows.gate.evaluate import apart_from_learnt, evaluate_version, opened, time_versions
+    from flows.gate.evaluate import apart_from_learnt, time_versions
+    from flows.gate.judged import judge
     from flows.gate.verdict import make_report
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
+    asked = (test.pool, test.queries.texts, test.section.threads)
     with ExitStack() as files:
-        ours = files.enter_context(opened(client, release))
+        ours = files.enter_context(judge(client, platform, release, *asked))
         if champion is None:
-            side = evaluate_version(ours, test)
-            cca = evaluate_cca(graph, workspace, test) if settings.floors.above_cca else None
-            asked, told = apart_from_learnt(client, test, [ours], [side] if cca is None else [side, cca])
-            return make_report(asked, told[0], told[1] if cca else None, "floors", settings, made, key)
+            side = _ranked(client, platform, ours, test)
+            cca = evaluate_cca(graph, platform.workspace, test) if settings.floors.above_cca else None
+            queries, told = apart_from_learnt(client, test, [release], [side] if cca is None else [side, cca])
+            return make_report(queries, told[0], told[1] if cca else None, "floors", settings, made, key)
         try:
-            theirs = files.enter_context(opened(client, champion))
+            theirs = files.enter_context(judge(client, platform, champion, *asked))
+            other = _ranked(client, platform, theirs, test)
+        except Unreachable:
+            raise
         except ArtifactsGone as error:
             raise ArtifactsGone(f"the champion cannot be evaluated: {error}; {_way_out(champion)}") from None
-        side = evaluate_version(ours, test)
-        try:
-            sides = [side, evaluate_version(theirs, test)]
         except Refusal as error:
-            raise Refusal(f"the champion cannot be compared with: {error}; {_way_out(champion)}") from None
+            raise Refusal(f"the champion cannot be evaluated: {error}; {_way_out(champion)}") from None
+        sides = [_ranked(client, platform, ours, test), other]
         spent = time_versions([ours, theirs], test, settings)
         timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
-        asked, told = apart_from_learnt(client, test, [ours, theirs], timed)
-        return make_report(asked, told[0], told[1], "champion", settings, made, key, evidence.this_machine())
+        queries, told = apart_from_learnt(client, test, [release, champion], timed)
+        return make_report(queries, told[0], told[1], "champion", settings, made, key, evidence.this_machine())
+
+
+def _ranked(client: "MlflowClient", platform: Platform, version: "Judged", test: "TestSet") -> "Side":
+    """Return how a version ranks the test clips, from before where nothing has changed since."""
+    from flows.gate import ranks
+    from flows.gate.evaluate import evaluate
+
+    side = ranks.recall(client, platform, version.release, test.queries)
+    if side is None:
+        try:
+            side = replace(evaluate(version, test, version.name, {}), unread=version.unread)
+        except ValueError as error:  # of its scores
+            raise Refusal(f"{version.name} cannot be ranked: {error}") from None
+        ranks.keep(client, platform, version.release, test.queries, side)
+    noted = {"environment": version.note} if version.note else {}
+    return replace(side, facts=version.facts | noted)
 
 
 def _way_out(champion: Release) -> str:

@@ -80,6 +80,7 @@ class Side:
         coverage: share of the test catalogue that is in some list of ten, by query mode; empty if not known.
         latency_ms: (measurements, rounds) time per query; None if not measured.
         facts: what names it, for the provenance.
+        unread: why, by clip id, where its extractors could not read a test clip, which counts as not found.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Side:
     coverage: Mapping[Mode, float] = field(default_factory=dict)
     latency_ms: NDArray[np.float64] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     def only(self, kept: NDArray[np.bool_]) -> "Side":
         """Return it with those queries (Q,) that are kept; with none, it has no mode."""

@@ -291,6 +291,7 @@ def _words(
     gain = apart.modes.get(FUSED) if apart else None
     against = theirs.name if theirs else "the floors"
     said = [_sentence(ours, theirs, gain, settings) if theirs and gain else "", _left_out(queries)]
+    said += [_unread(side, queries) for side in (ours, theirs) if side is not None]
     found = " ".join(filter(None, said))
     if kind == "comparison":
         return Words(headline=f"{_start(ours.name)} against {against}", found=found, next="")
@@ -323,6 +324,16 @@ def _left_out(queries: Queries) -> str:
     total, ways = len(queries) + len(queries.left_out), Counter(queries.left_out.values())
     told = "; ".join(f"{count}: {way}" for way, count in sorted(ways.items()))
     return f"{len(queries.left_out):,} of {total:,} test clips are not compared on, since a version learnt from them ({told})."
+
+
+def _unread(side: Side, queries: Queries) -> str:
+    lost = [clip for clip in queries.clips if clip in side.unread]
+    if not lost:
+        return ""
+    return (
+        f"{_start(side.name)} could not read {len(lost):,} of {len(queries):,} test clips with its own extractors, which count "
+        f"as not found (first {lost[0]}: {side.unread[lost[0]]})."
+    )
 
 
 def _more_data(gain: Difference | None, apart: Differences | None, clusters: int, settings: GateSettings) -> str:

@@ -4,6 +4,7 @@ It finds beside itself the weights, the catalogue and the params they were made 
 `components` package of that day: nothing outside the version is needed but the pinned libraries.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from numpy.typing import NDArray
 
 from components.containers import MediaError, probe
 from components.encoder.model import Arrays
@@ -21,7 +23,7 @@ from components.features.source import Source
 from components.indexing.search import Catalogue
 from components.ingest.examine import middle
 from components.ingest.params import Ingest
-from components.modalities import TEXT, VIDEO, Modality
+from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from components.settings import read_section
 from components.store import spec_digest
 
@@ -43,10 +45,10 @@ class Recommender(PythonModel):
         loaded = load_model(files["model"])
         self._model = loaded.model
         self._catalogue = Catalogue.open(files["index"], loaded.digest)
-        self._extractors: dict[Modality, Extractor] = {m: build_extractor(params, m) for m in (VIDEO, TEXT)}
-        for modality, extractor in self._extractors.items():
-            if spec_digest(extractor.spec()) != loaded.features[modality]:
-                raise ValueError(f"this version's {modality} extractor is not the one its model was trained on")
+        self._specs, self._params = loaded.features, params
+        self._extractors: dict[Modality, Extractor] = {}
+        for modality in (VIDEO, TEXT):
+            self._extractor(modality)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -67,6 +69,43 @@ class Recommender(PythonModel):
         table["tags"] = [", ".join(tags) for tags in table["tags"]]
         return table
 
+    def features(
+        self, modality: Modality, sources: Sequence[Mapping[str, Any]]
+    ) -> list[NDArray[np.float32] | Exception]:
+        """Return (S, D) features of each source, or what stopped them; for those who judge a version.
+
+        Args:
+            modality: video, music or text.
+            sources: `clip_id`, with `uri`, `start_s` and `end_s`, or with `text`.
+        """
+        asked = [Source(key="", **one) for one in sources]
+        made = dict(self._extractor(modality).extract(asked))
+        each = (made[one.clip_id] for one in asked)
+        # Rounded as a store keeps them.
+        return [one if isinstance(one, Exception) else np.asarray(one, np.float16).astype(np.float32) for one in each]
+
+    def embed(self, arrays: Mapping[Modality, Arrays]) -> NDArray[np.float32]:
+        """Return (B, E) unit vectors of music, or of queries that show what `arrays` has.
+
+        Args:
+            arrays: (B, S, D) features with their (B, S) mask.
+        """
+        if MUSIC in arrays:
+            return self._model.embed_music(arrays[MUSIC])
+        return self._model.embed_query(video=arrays.get(VIDEO), text=arrays.get(TEXT))
+
+    def search(self, query: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
+        """Return the k best clips of the catalogue for the vector (E,) of a query, see `Catalogue.search`."""
+        return self._catalogue.search(query, k)
+
+    def _extractor(self, modality: Modality) -> Extractor:
+        if modality not in self._extractors:
+            extractor = build_extractor(self._params, modality)
+            if spec_digest(extractor.spec()) != self._specs[modality]:
+                raise ValueError(f"this version's {modality} extractor is not the one its model was trained on")
+            self._extractors[modality] = extractor
+        return self._extractors[modality]
+
     def _embed(self, video: str | None, text: str | None) -> np.ndarray:
         arrays: dict[Modality, Arrays] = {}
         if video is not None:
@@ -74,12 +113,13 @@ class Recommender(PythonModel):
         if text is not None:
             if len(text) > TEXT_CHARS:
                 raise ValueError(f"text: {len(text)} characters; at most {TEXT_CHARS} are read")
-            arrays[TEXT] = self._features(TEXT, Source("query", "", text=text))
+            arrays[TEXT] = self._features(TEXT, {"clip_id": "query", "text": text})
         if not arrays:
             raise ValueError("a query needs a video, a text, or both")
-        return np.asarray(self._model.embed_query(video=arrays.get(VIDEO), text=arrays.get(TEXT))[0])
+        vector: np.ndarray = self.embed(arrays)[0]
+        return vector
 
-    def _video_source(self, path: Path) -> Source:
+    def _video_source(self, path: Path) -> dict[str, Any]:
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
         try:
@@ -90,15 +130,14 @@ class Recommender(PythonModel):
             raise ValueError(f"{path}: has no pictures; a query needs a video")
         # The same part of a file as ingest takes; from the start where the header gives no length.
         start_s, end_s = middle(about.duration_s or self._clip_s, self._clip_s)
-        return Source("query", "", uri=str(path), start_s=start_s, end_s=end_s)
+        return {"clip_id": "query", "uri": str(path), "start_s": start_s, "end_s": end_s}
 
-    def _features(self, modality: Modality, source: Source) -> Arrays:
+    def _features(self, modality: Modality, source: dict[str, Any]) -> Arrays:
         """Return (1, S, D) features and their (1, S) mask."""
-        ((_, result),) = list(self._extractors[modality].extract([source]))
-        if isinstance(result, Exception):
-            raise ValueError(f"{source.name}: {result}") from result
-        half = np.asarray(result, np.float16)  # as a store keeps it
-        return half[None].astype(np.float32), np.ones((1, len(half)), bool)
+        (made,) = self.features(modality, [source])
+        if isinstance(made, Exception):
+            raise ValueError(f"{source.get('uri') or source['clip_id']}: {made}") from made
+        return made[None], np.ones((1, len(made)), bool)
 
 
 def _cell(row: dict[Any, Any], name: str) -> Any:

@@ -2,17 +2,19 @@
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
@@ -22,12 +24,20 @@ from flows.errors import Refusal
 from flows.release.verified import Verified
 from flows.workspace.processes import kill_group, reap
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 _PROGRAM: Final = Path(__file__).with_name("answer.py")
 _MARK: Final = "NEEDLEDROP_ANSWER"
 _LARGE: Final = "artifacts/"  # weights and catalogue
 _LAST: Final = 2000  # bytes of what the process printed that may be told
+_LOOK_S: Final = 0.1  # between two looks whether it still runs
 _LAST_WORDS_S: Final = 1.0  # for what was printed to arrive
 _NO_MEMORY: Final = ("out of memory", "MemoryError", "Unable to allocate", "allocate memory", "bad_alloc")
+
+
+_M = TypeVar("_M", bound=BaseModel)
 
 
 class Query(BaseModel):
@@ -94,6 +104,18 @@ class _Failure(BaseModel):
     during: Literal["loading", "answering", "refusing"] = Field(alias="while")
 
 
+class _Made(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    failed: dict[str, str]
+
+
+class _Timed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    ms: FiniteFloat
+
+
 class OwnCode:
     """A process that runs the code of one version and nothing of ours.
 
@@ -105,8 +127,9 @@ class OwnCode:
         self._limit_s, self._memory_mib = environment.version_limit_s, environment.version_memory_mib
         self._mark = uuid.uuid4().hex
         self._folder = tempfile.TemporaryDirectory(prefix="needledrop-")
+        self._ready, ready = os.pipe()
         # Isolated: neither the current folder nor PYTHONPATH has a say in what is imported.
-        words = [sys.executable, "-I", "-B", str(_PROGRAM), str(self._memory_mib), str(os.getpid())]
+        words = [sys.executable, "-I", "-B", str(_PROGRAM), str(self._memory_mib), str(os.getpid()), str(ready)]
         self._process = subprocess.Popen(
             words,
             cwd=self._folder.name,
@@ -115,8 +138,11 @@ class OwnCode:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=[ready],
         )
-        self._printed, self._ended = b"", False
+        os.close(ready)
+        self._files: Verified | None = None
+        self._requests, self._printed, self._ended = 0, b"", False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -129,12 +155,13 @@ class OwnCode:
     ) -> None:
         """End the process and all that it has started."""
         self._end()
+        os.close(self._ready)
         self._folder.cleanup()
 
     def ask(self, files: Verified, queries: Sequence[Query]) -> list[Hit]:
         """Return what the version recommends for each query, by number of the query and rank.
 
-        To be called once.
+        To be called once, of a process that has loaded nothing; it is ended.
 
         Args:
             files: of the version. Its process sees these files and no others that lie among them, such as bytecode.
@@ -144,59 +171,164 @@ class OwnCode:
             Refusal: the version refuses a query, fails, ends, takes too long, or says what is no answer; or its files
                 changed meanwhile.
         """
-        name, root = f"version {files.version}", Path(self._folder.name)
-        view = _view(files, root / "version")
-        rows = [query.model_dump() for query in queries]
-        request = {"folder": str(view), "rows": rows, "answer": str(root / "answer.json")}
-        write_json(root / "request.json", request)
-        self._send(str(root / "request.json"))
-        try:
-            status: int | None = self._process.wait(self._limit_s)
-        except subprocess.TimeoutExpired:
-            status = None
+        self.load(files)
+        said = self._request("recommend", rows=[query.model_dump() for query in queries])
         self._end()
         files.require_unchanged()
-        if status is None:
-            raise Refusal(
-                f"{name} did not answer within {self._limit_s:g} s and was ended; NEEDLEDROP_VERSION_LIMIT_S allows more"
-            )
-        return self._judged(name, [query.k for query in queries], root / "answer.json", status)
+        return self._hits(said, [query.k for query in queries])
 
-    def _send(self, request: str) -> None:
-        """Give the process its request, the only one."""
+    def load(self, files: Verified, threads: int = 1) -> None:
+        """Load a version; the other methods but `ask` are about this one.
+
+        Args:
+            files: of the version.
+            threads: that its arithmetic may use.
+
+        Raises:
+            Refusal: as `ask`.
+        """
+        self._files = files
+        view = _view(files, Path(self._folder.name) / "version")
+        self._request("load", folder=str(view), threads=threads)
+        files.require_unchanged()
+
+    def give(
+        self, modality: str, clips: Sequence[str], arrays: "tuple[NDArray[np.float32], NDArray[np.bool_]]"
+    ) -> None:
+        """Give the features (N, S, D) of clips, with their mask (N, S), that the version's extractor would make.
+
+        Raises:
+            Refusal: as `ask`; also where the version has no way to be judged.
+        """
+        import numpy as np
+
+        path = Path(self._folder.name) / "given.npz"
+        np.savez(path, features=arrays[0], mask=arrays[1])
+        self._request("give", modality=modality, clips=list(clips), arrays=str(path))
+        path.unlink()
+
+    def make(self, modality: str, sources: Sequence[Mapping[str, object]]) -> dict[str, str]:
+        """Let the version's extractor make the features of clips; return why, by clip id, where it could not.
+
+        Args:
+            modality: video, music or text.
+            sources: `clip_id`, with `uri`, `start_s` and `end_s`, or with `text`.
+
+        Raises:
+            Refusal: as `give`.
+        """
+        failed = self._parsed(_Made, self._request("make", modality=modality, sources=list(sources))).failed
+        if unknown := failed.keys() - {one["clip_id"] for one in sources}:
+            raise Refusal(f"{self._no_answer}: it speaks of the clip {min(unknown)!r}, which it was not asked about")
+        return failed
+
+    def embed(self, shown: Sequence[str], clips: Sequence[str]) -> "NDArray[np.float32]":
+        """Return (N, E) vectors of clips that show these modalities: music alone, or those of a query.
+
+        Raises:
+            Refusal: as `give`; also where these are no vectors of numbers.
+        """
+        import numpy as np
+
+        path = Path(self._folder.name) / "vectors.npy"
+        self._request("embed", shown=list(shown), clips=list(clips), vectors=str(path))
+        try:
+            vectors = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise Refusal(f"{self._no_answer}: {error}") from None
+        path.unlink()
+        if vectors.ndim != 2 or len(vectors) != len(clips) or vectors.dtype.kind != "f":
+            raise Refusal(f"{self._no_answer}: vectors of shape {vectors.shape} for {len(clips)} clips")
+        found: NDArray[np.float32] = vectors.astype(np.float32)
+        return found
+
+    def time(self, shown: Sequence[str], clip: str, k: int) -> float:
+        """Return milliseconds from the features of a query to the k best clips of the version's catalogue.
+
+        Raises:
+            Refusal: as `give`.
+        """
+        return self._parsed(_Timed, self._request("time", shown=list(shown), clip=clip, k=k)).ms
+
+    @property
+    def _name(self) -> str:
+        assert self._files is not None  # noqa: S101
+        return f"version {self._files.version}"
+
+    @property
+    def _no_answer(self) -> str:
+        return f"{self._name} gave no answer that can be used"
+
+    def _request(self, do: str, **takes: object) -> bytes:
+        """Return the answer's file, which is no failure.
+
+        Raises:
+            Refusal: the version failed, ended, or took too long.
+        """
+        root = Path(self._folder.name)
+        self._requests += 1
+        request, answer = root / f"request-{self._requests}.json", root / f"answer-{self._requests}.json"
+        write_json(request, {"do": do, "answer": str(answer), **takes})
         assert self._process.stdin is not None  # noqa: S101
         with contextlib.suppress(BrokenPipeError):  # it has ended; its status says more
-            self._process.stdin.write(request.encode())
-            self._process.stdin.close()
-
-    def _judged(self, name: str, ks: list[int], path: Path, status: int) -> list[Hit]:
-        """Return what the answer's file holds."""
+            self._process.stdin.write(f"{request}\n".encode())
+            self._process.stdin.flush()
+        status = self._wait()
+        if status is None:
+            self._end()
+            raise Refusal(
+                f"{self._name} did not answer within {self._limit_s:g} s and was ended; NEEDLEDROP_VERSION_LIMIT_S allows more"
+            )
         try:
-            said = path.read_bytes()
+            said = answer.read_bytes()
         except FileNotFoundError:
+            self._end()
             how = f"{signal.strsignal(-status)}, signal {-status}" if status < 0 else f"exit code {status}"
-            raise self._failed(f"the code of {name} ended without an answer ({how})", self._last_line()) from None
+            raise self._failed(f"the code of {self._name} ended without an answer ({how})", self._last_line()) from None
+        for path in (request, answer):
+            path.unlink(missing_ok=True)
         try:
             failure = _Failure.model_validate_json(said)
         except ValidationError:
-            pass
-        else:
-            if failure.during == "refusing":
-                raise Refusal(" ".join(failure.error.split()))
-            raise self._failed(f"the code of {name} failed while {failure.during}", failure.error)
-        no_answer = f"{name} gave no answer that can be used"
+            return said
+        self._end()
+        if failure.during == "refusing":
+            raise Refusal(" ".join(failure.error.split()))
+        raise self._failed(f"the code of {self._name} failed while {failure.during}", failure.error)
+
+    def _wait(self) -> int | None:
+        """Wait for an answer or an end; return the exit status, 0 while it runs on, or None where it took too long."""
+        last = time.monotonic() + self._limit_s
+        waiting = select.poll()
+        waiting.register(self._ready, select.POLLIN)
+        # What it has started may hold the pipe open, so that its end does not show there.
+        while (left := last - time.monotonic()) > 0:
+            if waiting.poll(1000 * min(left, _LOOK_S)):
+                if os.read(self._ready, 1):
+                    return 0
+                waiting.unregister(self._ready)  # at its end
+            status = self._process.poll()
+            if status is not None:
+                return status
+        return None
+
+    def _parsed(self, form: type[_M], said: bytes) -> _M:
         try:
-            hits = _Answer.model_validate_json(said).rows
+            return form.model_validate_json(said)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "all of it"
-            raise Refusal(f"{no_answer}: {where}: {first['msg'].lower()}") from None
+            raise Refusal(f"{self._no_answer}: {where}: {first['msg'].lower()}") from None
+
+    def _hits(self, said: bytes, ks: list[int]) -> list[Hit]:
+        """Return the ranked clips of an answer."""
+        hits = self._parsed(_Answer, said).rows
         ranks: dict[int, list[int]] = {}
         for hit in hits:
             ranks.setdefault(hit.query, []).append(hit.rank)
         in_order = all(found == list(range(1, len(found) + 1)) for found in ranks.values())
         if list(ranks) != list(range(len(ks))) or not in_order or any(len(ranks[at]) > k for at, k in enumerate(ks)):
-            raise Refusal(f"{no_answer}: its ranks are not those of {len(ks)} queries")
+            raise Refusal(f"{self._no_answer}: its ranks are not those of {len(ks)} queries")
         return hits
 
     def _failed(self, what: str, words: str) -> Refusal:

@@ -1,7 +1,9 @@
 """A workspace whose test clips can be ranked, and model versions with real weights in a real store and ledger."""
 
+import hashlib
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,12 @@ from components.params import read_all
 from components.store import FeatureStore
 from flows.environment import prepare
 from flows.ledger.database import transaction
+from flows.registration.code import MODEL_FILE
 from flows.registration.entry import enter
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
 from flows.release import releases
 from flows.release.actions import approve, promote
+from flows.release.evidence import FOLDER, REPORT
 from flows.release.mirror import mirror
 from flows.release.table import Release
 from flows.workspace.graph import Graph, Stage
@@ -40,6 +44,20 @@ FILES = {
     "annotated": "annotations.parquet", "captions": "captions.parquet",
     **{modality: f"features/{modality}" for modality in MODALITIES},
 }  # fmt: skip
+
+
+MLMODEL = """
+flavors:
+  python_function:
+    artifacts:
+      model: {path: artifacts/model, uri: elsewhere}
+      index: {path: artifacts/index, uri: elsewhere}
+      params: {path: artifacts/params.yaml, uri: elsewhere}
+    code: code
+    loader_module: mlflow.pyfunc.loaders.code_model
+    model_code_path: pyfunc_model.py
+    python_version: 3.11.0
+"""
 
 
 @dataclass
@@ -62,8 +80,16 @@ class Works:
         """Where the files of a version lie."""
         return self.workspace.root / f"store/{version}"
 
-    def register(self, seed: int, specs: dict[Modality, str] | None = None) -> Release:
-        """Register a model of random weights, with its index."""
+    def register(
+        self, seed: int, specs: dict[Modality, str] | None = None, code: Callable[[Path], None] | None = None
+    ) -> Release:
+        """Register a model of random weights, with its index.
+
+        Args:
+            seed: of the weights.
+            specs: of the extractors that it was trained with; those of the workspace by default.
+            code: writes the code that it brings into its folder; today's by default.
+        """
         client, params = self.client, read_all(self.workspace.root / "params.yaml")
         number = len(client.search_model_versions(f"name = '{MODEL}'")) + 1
         model, index = self.folder(number) / "artifacts/model", self.folder(number) / "artifacts/index"
@@ -77,6 +103,12 @@ class Works:
         kept = ("clip_id", "track_id", "artist", "title", "uri", "start_s", "end_s", "split")
         rows = [{key: row[key] for key in kept} | {"tags": []} for row in manifest()[:TEST]]
         write_catalogue(index, rows, vectors, {"model": load_model(model).digest}, params.indexing)
+        (code or todays_code)(self.folder(number))
+        return self.enter(number)
+
+    def enter(self, number: int) -> Release:
+        """Bring the files of a folder into MLflow and into the ledger, as that version."""
+        client = self.client
         run = client.create_run(client.get_experiment_by_name(EXPERIMENT).experiment_id)
         client.set_terminated(run.info.run_id)
         names = {"digest": f"content {number}", "run": run.info.run_id, "manifest": "m", "params": "p", "code": "c"}
@@ -90,10 +122,29 @@ class Works:
         with transaction(self.platform) as connection:
             return releases.read(connection, version)
 
+    def hail(self, version: int) -> None:
+        """Make a version that was not gated the champion, on a report that says it passed."""
+        text = json.dumps({"verdict": "passed"})
+        evidence = hashlib.sha256(text.encode()).hexdigest()
+        self.client.log_text(self.release(version).run_id, text, f"{FOLDER}/{evidence[:12]}/{REPORT}")
+        with transaction(self.platform) as connection:
+            releases.move(connection, version, "registered", "evaluated", "gate", "for the test")
+            releases.move(connection, version, "evaluated", "passed", "gate", "for the test", evidence)
+        self.crown(version)
+
     def crown(self, version: int) -> None:
         """Make a version that has passed, or may be let pass, the champion."""
         approve(self.platform, version, "Ada", "for the test", override=True)
         promote(self.platform, version, "Ada")
+
+
+def todays_code(folder: Path) -> None:
+    """What a version brings: our code, and what MLflow loads it by. Data files of other stages are left out."""
+    apart = shutil.ignore_patterns("__pycache__", "captioning", "corpus", "training", "research")
+    shutil.copytree(ROOT / "components", folder / "code/components", ignore=apart)
+    shutil.copy(MODEL_FILE, folder)
+    shutil.copy(ROOT / "params.yaml", folder / "artifacts")
+    (folder / "MLmodel").write_text(MLMODEL)
 
 
 def manifest() -> list[dict[str, Any]]:
