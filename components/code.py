@@ -25,7 +25,7 @@ from components import syntax
 from components.syntax import Chain, Module, Part, Target
 
 OURS: Final = ("components", "flows", "research", "service")
-DISTRIBUTIONS: Final = {"faiss": "faiss-cpu", "sklearn": "scikit-learn"}
+DISTRIBUTIONS: Final = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "yaml": "PyYAML"}
 """Packages that are installed by another name than they are imported by."""
 CARRIERS: Final = frozenset({
     "annotated_types", "boto3", "botocore", "great_expectations", "httpx", "huggingface_hub", "matplotlib", "mlflow",
@@ -74,6 +74,15 @@ def packages(*entries: Entry, without: Collection[str] = (), root: Path = _ROOT)
     return _installed(_reached(entries, without, root).packages)
 
 
+def imported(*entries: Entry, without: Collection[str] = (), root: Path = _ROOT) -> list[str]:
+    """Return the names of all packages of others that must be there for the entries to run, ``CARRIERS`` too.
+
+    Raises:
+        ValueError: see ``code_digest``.
+    """
+    return sorted(_reached(entries, without, root).needed())
+
+
 def tree_digest(package: str, root: Path = _ROOT) -> str:
     """Return the sha256 of all that lies in a package: each module, whole, with what it reaches, and each other file.
 
@@ -119,6 +128,12 @@ class _Reach:
         if packages:
             lines |= {f"{name} {number}" for name, number in _installed(self.packages).items()}
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+    def needed(self) -> set[str]:
+        """Return the packages that are used, or that a module asks for when it is imported."""
+        modules = [module for module in self._modules.values() if module is not None]
+        asked = {name.partition(".")[0] for module in modules for name in module.imported if not _is_ours(name)}
+        return self.packages | (asked - sys.stdlib_module_names)
 
     def enter(self, entry: str) -> None:
         """Follow an entry to the end."""

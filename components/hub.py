@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ _VOCABULARIES = (
     *("spiece.model", "spm.model", "sentencepiece.bpe.model"),
 )
 _FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")  # no pickles, no code
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def file_digest(path: Path) -> str:
@@ -37,6 +39,27 @@ def model_folder(model: str, revision: str) -> Path:
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{folder}: no *.safetensors in it; pickled weights are not read, convert them first")
     return folder
+
+
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of a model that was fetched from the hub; None for a folder of one's own."""
+    return folder.name if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name) else None
+
+
+def fetched_folder(model: str, commit: str) -> Path | None:
+    """Return the folder of a model of the hub where it was fetched before; nothing is asked of the hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=commit, allow_patterns=list(_FILES), local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Return all files of a model that are read, by path; those of folders inside too, such as a pooling's."""
+    return sorted({path for pattern in _FILES for path in folder.rglob(pattern) if path.is_file()})
 
 
 def folder_digest(folder: Path) -> str:

@@ -235,10 +235,10 @@ def retrying(together_s: float, *passing: type[BaseException]) -> "Retrying":
 
 
 def apart_environment(mark: dict[str, str]) -> dict[str, str]:
-    """The environment of a model version's own code: ours, without the addresses and secrets of the platform."""
-    ours = ("NEEDLEDROP_", "MLFLOW_", "PREFECT_", "AWS_")
+    """The environment of a model version's own code: ours, without the addresses and secrets of the platform and the hub."""
+    ours = ("NEEDLEDROP_", "MLFLOW_", "PREFECT_", "AWS_", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return environment | TELEMETRY | _MLFLOW | mark
+    return environment | TELEMETRY | _MLFLOW | {"HF_HUB_OFFLINE": "1"} | mark
 
 
 def child_environment(mark: dict[str, str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The seam between the stage and what makes features: a protocol, and the one place that chooses."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol, assert_never
 
 from numpy.typing import NDArray
@@ -22,8 +23,13 @@ class Extractor(Protocol):
         ...
 
 
-def build_extractor(params: FeaturesParams, modality: Modality) -> Extractor:
+def build_extractor(params: FeaturesParams, modality: Modality, folder: Path | None = None) -> Extractor:
     """Return the extractor that the section asks for.
+
+    Args:
+        params: the section.
+        modality: of the features.
+        folder: where the files of the model lie that the section names; without it they are looked for, or fetched.
 
     Raises:
         ValueError: a model that it names cannot be used.
@@ -36,6 +42,6 @@ def build_extractor(params: FeaturesParams, modality: Modality) -> Extractor:
         case HfParams():
             from components.features.hf.extractor import Hf
 
-            return Hf(params, modality)
+            return Hf(params, modality, folder)
         case _:
             assert_never(params)

@@ -30,6 +30,8 @@ def add(command: AddCommand) -> None:
     _version(retire)
     retire.add_argument("--by", required=True, metavar="NAME", help="who answers for it")
     retire.add_argument("--reason", required=True, metavar="TEXT", help="why, in words")
+    fetch = command("fetch", "fetch the pre-trained encoders that a model version names, from the hub", _fetch)
+    _version(fetch)
     release = command("release", "show releases: what is signed off together, states, history", _release)
     release.add_argument("action", choices=("show",), help="show all releases, or one")
     release.add_argument("version", metavar="VERSION", nargs="?", type=positive, help="a model version")
@@ -129,6 +131,20 @@ def _retire(arguments: argparse.Namespace) -> int:
         return OK
     back = f"needledrop rollback   restore version {aliases['previous']}; or " if "previous" in aliases else ""
     print(f"there is no champion now: the floors of a first champion apply to the next\nnext: {back}needledrop gate")
+    return OK
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    platform = here()
+    from flows.release.encoders import fetch_encoders
+
+    fetched = fetch_encoders(platform, arguments.version)
+    if arguments.json:
+        return emit(fetched)
+    for one in fetched:
+        print(f"{one['model']} at commit {one['commit']}: {one['folder']}")
+    if not fetched:
+        print(f"version {arguments.version} brings all that it needs")
     return OK
 
 

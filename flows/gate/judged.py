@@ -26,6 +26,7 @@ from components.indexing.search import Catalogue
 from components.modalities import MUSIC, TEXT, VIDEO, Modality
 from flows.errors import Refusal
 from flows.release.answer import BATCH, Asked
+from flows.release.encoders import check_encoders
 from flows.release.needs import check_needs
 from flows.release.own_code import OwnCode
 from flows.release.table import Release
@@ -212,6 +213,7 @@ def judge(
         yield Judged(release, pool, texts, platform.workspace.root, Asked(_load(files, threads)), "")
         return
     note = check_needs(files.folder, release.version)
+    check_encoders(files.folder, release.version)
     with OwnCode(platform.environment) as code:
         code.load(files, threads)
         yield Judged(release, pool, texts, platform.workspace.root, code, note)

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Final
 
-from components.code import code_digest, tree_digest
+from components.code import DISTRIBUTIONS, code_digest, imported, tree_digest
 from components.stage import write_json
 from flows.errors import Refusal
 from flows.workspace.workspace import Workspace
@@ -14,15 +16,44 @@ from flows.workspace.workspace import Workspace
 MODEL_FILE: Final = Path(__file__).with_name("pyfunc_model.py")
 """What MLflow runs when it loads a version."""
 
-# What pyfunc_model.py and the components it bundles import.
-_PACKAGES: Final = (
-    "av", "faiss-cpu", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torch", "tqdm",
-)  # fmt: skip
+_ENTRY: Final = f"{__package__}.{MODEL_FILE.stem}"
+_ROOT: Final = MODEL_FILE.parents[2]
+_EXTRACTORS: Final = {"embedded": "components.features.embedded", "hf": "components.features.hf"}
 
 
-def requirements() -> list[str]:
-    """Return a version's lines for pip: packages as they are installed here, without the mark of a processor's build."""
-    return [f"{name}=={version(name).partition('+')[0]}" for name in _PACKAGES]
+def requirements(kind: str) -> list[str]:
+    """Return a version's lines for pip: what its code imports, as it is installed here.
+
+    Args:
+        kind: of its extractors; what only others import is left out.
+    """
+    without = [module for other, module in _EXTRACTORS.items() if other != kind]
+    return _lines(imported(_ENTRY, without=without, root=_ROOT))
+
+
+def _lines(names: Iterable[str]) -> list[str]:
+    """Return the lines for packages that are imported by these names, without the mark of a processor's build.
+
+    One that is not installed was not needed to make the version: it is left out.
+    """
+    return sorted({line for name in names if (line := _line(name))}, key=str.lower)
+
+
+def _line(name: str) -> str | None:
+    try:
+        return _pinned(DISTRIBUTIONS.get(name, name))
+    except PackageNotFoundError:
+        others = _installed_as().get(name, [])  # it is installed by another name, or not at all
+    return _pinned(others[0]) if others else None
+
+
+def _pinned(distribution: str) -> str:
+    return f"{distribution}=={version(distribution).partition('+')[0]}"
+
+
+@cache
+def _installed_as() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def code_of(workspace: Workspace) -> str:
@@ -41,15 +72,14 @@ def code_of(workspace: Workspace) -> str:
     except (OSError, ValueError):
         kept = None
     if not isinstance(kept, dict) or kept.get("files") != read_as:
-        kept = {"files": read_as, "code": _parsed(workspace)}
+        kept = {"files": read_as, "code": _parsed(workspace), "packages": imported(_ENTRY, root=_ROOT)}
         write_json(workspace.code, kept)
-    return _sha256("\n".join([str(kept["code"]), *requirements()]))
+    return _sha256("\n".join([str(kept["code"]), *_lines(kept["packages"])]))
 
 
 def _parsed(workspace: Workspace) -> str:
-    entry, root = f"{__package__}.{MODEL_FILE.stem}", MODEL_FILE.parents[2]
     try:
-        model = code_digest(entry, without=["components"], packages=False, root=root)
+        model = code_digest(_ENTRY, without=["components"], packages=False, root=MODEL_FILE.parents[2])
         return _sha256(f"{tree_digest('components', workspace.root)} {model}")
     except ValueError as error:
         raise Refusal(str(error)) from None

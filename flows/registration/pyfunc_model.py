@@ -1,12 +1,19 @@
 """The registered model, as code that MLflow runs when it loads a version.
 
 It finds beside itself the weights, the catalogue and the params they were made with, and the
-`components` package of that day: nothing outside the version is needed but the pinned libraries.
+`components` package of that day: nothing outside the version is needed but the pinned libraries, and an encoder that is
+too large to be brought.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Any
+from types import ModuleType, TracebackType
+from typing import Any, Final, TypeVar
 
 import mlflow
 import numpy as np
@@ -14,18 +21,88 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
-from components.containers import MediaError, probe
-from components.encoder.model import Arrays
-from components.encoder.serialise import load_model
-from components.features.extractor import Extractor, build_extractor
-from components.features.params import EmbeddedParams, FeaturesParams
-from components.features.source import Source
-from components.indexing.search import Catalogue
-from components.ingest.examine import middle
-from components.ingest.params import Ingest
-from components.modalities import MUSIC, TEXT, VIDEO, Modality
-from components.settings import read_section
-from components.store import spec_digest
+_CODE: Final = Path(__file__).resolve().parent / "code"
+_PACKAGE: Final = "components"
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Own(MetaPathFinder):
+    """Makes `components` the package that this version brings, for as long as its code runs and no longer.
+
+    The host may have a package of that name, and may have loaded another version.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, ModuleType] = {}
+        self._theirs: dict[str, ModuleType] = {}
+        self._depth = 0
+        # One for all versions of a process, each of which runs a module like this one.
+        self._lock: Any = vars(threading).setdefault("_needledrop_versions", threading.RLock())
+        # MLflow puts the folder in front of all others.
+        sys.path[:] = [place for place in sys.path if Path(place) != _CODE]
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+        if self._depth == 1 and _CODE.is_dir():
+            self._theirs = _taken()
+            sys.modules.update(self._loaded)
+            sys.meta_path.insert(0, self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._depth == 1 and _CODE.is_dir():
+            sys.meta_path.remove(self)
+            self._loaded = _taken()
+            sys.modules.update(self._theirs)
+        self._depth -= 1
+        self._lock.release()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] != _PACKAGE:
+            return None
+        spec = PathFinder.find_spec(fullname, [str(_CODE)] if path is None else path, target)
+        if spec is None:
+            raise ModuleNotFoundError(f"this version brings no module {fullname!r}", name=fullname)
+        return spec
+
+
+def _taken() -> dict[str, ModuleType]:
+    """Take the package out of the loaded modules; return what was there."""
+    names = [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+_own = _Own()
+
+
+def _owned(method: _F) -> _F:
+    """Run a method with the packages of this version."""
+
+    @functools.wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with _own:
+            return method(*args, **kwargs)
+
+    return run  # type: ignore[return-value]
+
+
+with _own:
+    from components.containers import MediaError, probe
+    from components.encoder.model import Arrays
+    from components.encoder.serialise import load_model
+    from components.features.extractor import Extractor, build_extractor
+    from components.features.params import FeaturesParams
+    from components.features.source import Source
+    from components.indexing.search import Catalogue
+    from components.ingest.examine import middle
+    from components.ingest.params import Ingest
+    from components.modalities import MUSIC, TEXT, VIDEO, Modality
+    from components.settings import read_section
+    from components.store import spec_digest
 
 COLUMNS = ["query", "rank", "score", "clip_id", "track_id", "title", "artist", "start_s", "end_s", "tags"]
 DEFAULT_K = 10
@@ -35,21 +112,23 @@ TEXT_CHARS = 10_000
 class Recommender(PythonModel):
     """Ranks the catalogue for a video, a sentence, or both."""
 
+    @_owned
     def load_context(self, context: PythonModelContext) -> None:
         """Load weights, catalogue and extractors, and refuse parts that do not belong together."""
         files = {name: Path(path) for name, path in context.artifacts.items()}
-        section: EmbeddedParams = read_section(FeaturesParams, "features", files["params"])
+        section: FeaturesParams = read_section(FeaturesParams, "features", files["params"])
         params = section.model_copy(update={"workers": 1})
         ingest: Ingest = read_section(Ingest, "ingest", files["params"])
         self._clip_s = ingest.limits.clip_s
         loaded = load_model(files["model"])
         self._model = loaded.model
         self._catalogue = Catalogue.open(files["index"], loaded.digest)
-        self._specs, self._params = loaded.features, params
+        self._specs, self._params, self._encoders = loaded.features, params, files.get("encoders")
         self._extractors: dict[Modality, Extractor] = {}
         for modality in (VIDEO, TEXT):
             self._extractor(modality)
 
+    @_owned
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
@@ -69,6 +148,7 @@ class Recommender(PythonModel):
         table["tags"] = [", ".join(tags) for tags in table["tags"]]
         return table
 
+    @_owned
     def features(
         self, modality: Modality, sources: Sequence[Mapping[str, Any]]
     ) -> list[NDArray[np.float32] | Exception]:
@@ -84,6 +164,7 @@ class Recommender(PythonModel):
         # Rounded as a store keeps them.
         return [one if isinstance(one, Exception) else np.asarray(one, np.float16).astype(np.float32) for one in each]
 
+    @_owned
     def embed(self, arrays: Mapping[Modality, Arrays]) -> NDArray[np.float32]:
         """Return (B, E) unit vectors of music, or of queries that show what `arrays` has.
 
@@ -94,17 +175,34 @@ class Recommender(PythonModel):
             return self._model.embed_music(arrays[MUSIC])
         return self._model.embed_query(video=arrays.get(VIDEO), text=arrays.get(TEXT))
 
+    @_owned
     def search(self, query: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
         """Return the k best clips of the catalogue for the vector (E,) of a query, see `Catalogue.search`."""
         return self._catalogue.search(query, k)
 
     def _extractor(self, modality: Modality) -> Extractor:
         if modality not in self._extractors:
-            extractor = build_extractor(self._params, modality)
+            extractor = build_extractor(*self._encoder(modality))
             if spec_digest(extractor.spec()) != self._specs[modality]:
                 raise ValueError(f"this version's {modality} extractor is not the one its model was trained on")
             self._extractors[modality] = extractor
         return self._extractors[modality]
+
+    def _encoder(self, modality: Modality) -> tuple[FeaturesParams, Modality, Path | None]:
+        """Return what an extractor is built from; a pre-trained one is brought, or was fetched from the hub before."""
+        if self._encoders is None:
+            return self._params, modality, None
+        from components.features.hf.carried import carried_folder, read_carried
+
+        encoder = read_carried(self._encoders)[modality]
+        folder = carried_folder(self._encoders, encoder)
+        if folder is None:
+            raise ValueError(
+                f"this version's {modality} encoder, {encoder.model} at commit {encoder.commit}, is not on this machine; "
+                "`needledrop fetch VERSION` fetches it"
+            )
+        which = getattr(self._params, modality).model_copy(update={"model": encoder.model})
+        return self._params.model_copy(update={modality: which}), modality, folder
 
     def _embed(self, video: str | None, text: str | None) -> np.ndarray:
         arrays: dict[Modality, Arrays] = {}

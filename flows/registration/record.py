@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.evaluation.metrics_file import Metrics
+from components.features.hf.carried import write_carried
+from components.features.params import HfParams
 from components.params import read_all
 from components.settings import PARAMS_FILE, read_params
 from flows.registration.code import MODEL_FILE, requirements
@@ -112,17 +114,21 @@ def model_source(graph: Graph, workspace: Workspace) -> str:
             Path(scratch) / "components",
             ignore=shutil.ignore_patterns("__pycache__", "mini_bloom"),
         )
+        section = read_all(workspace.root / PARAMS_FILE).features
+        artifacts = {
+            "model": str(graph.files.model),
+            "index": str(graph.files.index),
+            "params": str(workspace.root / PARAMS_FILE),
+        }
+        if isinstance(section, HfParams):
+            artifacts["encoders"] = str(write_carried(section, Path(scratch) / "encoders"))
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(MODEL_FILE),
-            artifacts={
-                "model": str(graph.files.model),
-                "index": str(graph.files.index),
-                "params": str(workspace.root / PARAMS_FILE),
-            },
+            artifacts=artifacts,
             code_paths=[str(code)],
             # Named, so that MLflow does not import the model in another process to find them out.
-            pip_requirements=requirements(),
+            pip_requirements=requirements(section.kind),
             signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(answered)),
         )
     return str(info.model_uri)

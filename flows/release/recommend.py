@@ -37,6 +37,7 @@ def ask(platform: Platform, video: Path | None, text: str | None, k: int, alias:
         raise Refusal(_no_such(now, alias or CHAMPION, _shown(platform) if tracking.exists(platform) else {}))
     if not tracking.exists(platform):
         raise Refusal(f"MLflow's store at {redact(platform.tracking_uri)} is gone; bring it back from its backup")
+    from flows.release.encoders import check_encoders
     from flows.release.needs import check_needs
     from flows.release.own_code import OwnCode, Query
     from flows.release.verified import forget, verify
@@ -50,6 +51,7 @@ def ask(platform: Platform, video: Path | None, text: str | None, k: int, alias:
             except (ArtifactsGone, MismatchedPair) as error:
                 raise ArtifactsGone(_lost(client, now, alias, error)) from None
         notes.append(check_needs(files.folder, release.version))
+        check_encoders(files.folder, release.version)
         query = Query(video=str(video.resolve()) if video else None, text=text or None, k=k)
         ranking = code.ask(files, [query])
     forget(platform.workspace, {one.files for one in now.releases if now.alias_of(one.version)})

@@ -136,7 +136,7 @@ def test_the_code_of_a_version_is_all_that_it_brings(
     before = code_of(workspace)
     remembered = workspace.code.read_bytes()
     assert code_of(workspace) == before and workspace.code.read_bytes() == remembered
-    monkeypatch.setattr("flows.registration.code.requirements", lambda: ["numpy==1.0"])
+    monkeypatch.setattr("flows.registration.code.version", lambda name: "1.0")
     assert code_of(workspace) != before
     monkeypatch.undo()
 
@@ -276,9 +276,9 @@ import json, sys
 import mlflow, pandas as pd
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/needledrop@challenger")
-import components
 answer = model.predict(pd.DataFrame([{"text": "calm piano", "k": 3}, {"text": "loud drums", "k": 2}]))
-print(json.dumps({"code": components.__file__, "rows": answer.to_dict("records")}))
+left = [name for name in sys.modules if name.startswith("components")]
+print(json.dumps({"left": left, "rows": answer.to_dict("records")}))
 """
 
 
@@ -300,7 +300,7 @@ def test_the_model_answers_in_another_process_and_after_a_rollback_as_before(
     )
     assert found.returncode == 0, found.stderr[-2000:]
     answer = json.loads(found.stdout.splitlines()[-1])
-    assert "mlartifacts" in answer["code"], "the version brings its own code"
+    assert answer["left"] == [], "the host's modules are as they were"
     assert [(row["query"], row["rank"]) for row in answer["rows"]] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
     scores = [row["score"] for row in answer["rows"] if row["query"] == 0]
     assert scores == sorted(scores, reverse=True)
@@ -359,3 +359,46 @@ def test_nothing_is_registered_from_files_that_were_never_made(workspace: Worksp
     (workspace.root / "dvc.lock").unlink()
     with pytest.raises(registering.Refusal, match="needledrop retrain"):
         register(graph, Platform.at(workspace))
+
+
+HOST = """
+import json, sys
+import components
+import mlflow, pandas as pd
+mlflow.set_tracking_uri(sys.argv[1])
+models = [mlflow.pyfunc.load_model(f"models:/needledrop/{number}") for number in (1, 2)]
+import components.later
+asked = pd.DataFrame([{"text": "calm piano", "k": 3}])
+answers = [model.predict(asked)["score"].tolist() for model in [*models, *models]]
+print(json.dumps({"host": [components.VALUE, components.later.VALUE], "answers": answers}))
+"""
+
+
+def test_two_versions_answer_within_a_host_that_has_packages_of_the_same_name(
+    workspace: Workspace, graph: Graph, tmp_path: Path, clean_environment: dict[str, str]
+) -> None:
+    register(graph, Platform.at(workspace))
+    encoder = workspace.root / "components/encoder/model.py"
+    turned = encoder.read_text().replace(
+        "return self._embed(lambda: self.query", "return -self._embed(lambda: self.query"
+    )
+    assert turned != encoder.read_text()
+    encoder.write_text(turned)
+    register(graph, Platform.at(workspace))
+    host = tmp_path / "host" / "components"
+    host.mkdir(parents=True)
+    (host / "__init__.py").write_text("VALUE = 'of the host'\n")
+    (host / "later.py").write_text("VALUE = 'imported later'\n")
+    found = subprocess.run(
+        [sys.executable, "-c", HOST, f"sqlite:///{workspace.mlflow_database}"],
+        cwd=host.parent,
+        env={name: value for name, value in clean_environment.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+    said = json.loads(found.stdout.splitlines()[-1])
+    assert said["host"] == ["of the host", "imported later"]
+    first, second, again, again_second = said["answers"]
+    assert (first, second) == (again, again_second) and first != second, "each by its own code"

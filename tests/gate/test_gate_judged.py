@@ -149,7 +149,7 @@ def test_a_version_of_other_extractors_and_another_size_is_an_ordinary_challenge
         )  # fmt: skip
         stores[modality] = FeatureStore.open(tmp_path / modality)
     model = load_model(filmed.folder(release.version) / "artifacts/model").model
-    assert model.embedding_dims == OTHER["embedding_dims"] != 128
+    assert model.embedding_dims != load_model(filmed.folder(champion.version) / "artifacts/model").model.embedding_dims
     known = evaluate(ModelScorer(model), replace(asked, pool=replace(asked.pool, stores=stores)), "by hand", {})
     kept = ranks.recall(filmed.client, filmed.platform, release, asked.queries)
     assert kept is not None and report.challenger.recall.keys() == known.ranks.keys()
@@ -158,14 +158,7 @@ def test_a_version_of_other_extractors_and_another_size_is_an_ordinary_challenge
         assert report.challenger.recall[mode].value == np.mean(known.ranks[mode] <= 10)
     assert [check.key for check in result.checks if check.key == "latency"], "timed beside each other"
 
-
-def test_ranks_are_kept_for_as_long_as_what_was_asked_is_the_same(
-    filmed: Works, asked: gate_evaluate.TestSet, elsewhere: Path
-) -> None:
-    release = foreign(filmed, 23, elsewhere)
-    result = run_gate(filmed.graph, filmed.platform, release.version)
-    kept = ranks.recall(filmed.client, filmed.platform, release, asked.queries)
-    assert kept is not None
+    # They are kept for as long as what was asked is the same.
     other = replace(asked.queries, data=dict(asked.queries.data) | {"video_content": "another"})
     assert ranks.recall(filmed.client, filmed.platform, release, other) is None
     few = asked.queries.only(np.arange(TEST) > 0)
@@ -177,7 +170,6 @@ def test_ranks_are_kept_for_as_long_as_what_was_asked_is_the_same(
     path.write_text(own)
     again = ranks.recall(filmed.client, filmed.platform, release, asked.queries)
     assert again is not None and again.ranks["video"].tolist() == kept.ranks["video"].tolist()
-    assert result.verdict in ("failed", "inconclusive")
 
 
 def test_a_clip_that_a_version_cannot_read_counts_as_not_found(filmed: Works, elsewhere: Path) -> None:

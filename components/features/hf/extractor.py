@@ -39,8 +39,8 @@ class Loaded:
 class Hf:
     """Embeddings of a pre-trained model. The weights are read when the first source comes."""
 
-    def __init__(self, params: HfParams, modality: Modality) -> None:
-        """Find the model and read its config.
+    def __init__(self, params: HfParams, modality: Modality, folder: Path | None = None) -> None:
+        """Find the model, unless it lies in `folder`, and read its config.
 
         Raises:
             ValueError: it is nowhere, or of another kind.
@@ -48,7 +48,9 @@ class Hf:
         self._params = params
         self._modality = modality
         self._which: ModelParams = getattr(params, modality)
-        self._folder = model_folder(self._which.model, self._which.revision)
+        local = folder is None and Path(self._which.model).is_dir()
+        self.model = Path(self._which.model).resolve().name if local else self._which.model
+        self._folder = folder or model_folder(self._which.model, self._which.revision)
         self.encoder: Encoder = build_encoder(params, modality, self._folder)
 
     def spec(self) -> dict[str, Any]:
@@ -58,14 +60,13 @@ class Hf:
         are there already are kept nevertheless.
         """
         is_text = self._modality == TEXT
-        local = Path(self._which.model).is_dir()
         others = [f"{__package__}.{other}" for other in MODALITIES if other != self._modality]
         return {
             "modality": self._modality,
             "kind": self._params.kind,
             "code": code_digest(Hf, without=others, packages=False),
             "packages": packages(Hf, without=others),
-            "model": Path(self._which.model).resolve().name if local else self._which.model,
+            "model": self.model,
             "revision": self._which.revision,
             "weights": folder_digest(self._folder),
             "dims": self.encoder.dims,
