@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 import pytest
 
+from components.evaluation.pool import Pool
 from flows.environment import Environment
 from flows.errors import Refusal
-from flows.gate.evaluate import opened
+from flows.gate.judged import judge
 from flows.registry.tracking import MODEL
 from flows.release.actions import promote, rollback
 from flows.release.needs import check_needs
@@ -33,6 +34,7 @@ from tests.flows.conftest import gone
 from .conftest import Shop, write_files
 
 CHANGES = 12
+NO_CLIPS = Pool([], "none", {})
 
 
 def asked(shop: Shop, text: str = "calm piano", video: Path | None = None, alias: str | None = None) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def test_a_byte_that_is_changed_anywhere_is_refused_by_all_who_read_it(two: Shop
         for action in (
             lambda: asked(two, alias="challenger"),
             lambda: promote(two.platform, 2, "Bob"),
-            lambda: opened(two.client, release).__enter__(),
+            lambda: judge(two.client, two.platform, release, NO_CLIPS, {}, 1).__enter__(),
         ):
             assert "version 2" in refusal(two, action), f"change {at}: {path.name}, byte {place}"
         path.write_bytes(kept)
