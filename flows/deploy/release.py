@@ -1,4 +1,4 @@
-"""Approve, promote and roll back from Prefect's page: the same compare-and-swap as the commands of that name."""
+"""Approve, promote, roll back and retire from Prefect's page: the same compare-and-swap as the commands of that name."""
 
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ from flows.release import actions
 from flows.release.approvals import approvals, names
 from flows.release.table import Release
 
-APPROVE, PROMOTE, ROLLBACK = "needledrop-approve", "needledrop-promote", "needledrop-rollback"
+APPROVE, PROMOTE = "needledrop-approve", "needledrop-promote"
+ROLLBACK, RETIRE = "needledrop-rollback", "needledrop-retire"
 
 Name = Annotated[str, Field(min_length=1)]
 Version = Annotated[int, Field(ge=1)]
@@ -63,6 +64,20 @@ def rollback(by: Name, reason: Name, expected_champion: Champion | None = None) 
     with here(ROLLBACK) as now:
         release = actions.rollback(now.platform, by, reason, expected_champion)
         return _done(now, release, f"version {release.version} is the champion again")
+
+
+@flow(name=RETIRE, retries=0, persist_result=False)
+def retire(version: Version, by: Name, reason: Name) -> State[Any]:
+    """End a version that is champion, or was, and cannot be evaluated or must not be served any more.
+
+    Args:
+        version: Number of the model version. Of a champion, the floors of a first one apply to the next.
+        by: Who retires it; goes into the audit log.
+        reason: Why; goes into the audit log and onto the version's page.
+    """
+    with here(RETIRE) as now:
+        release = actions.retire(now.platform, version, by, reason)
+        return _done(now, release, f"version {version} is retired")
 
 
 def _done(now: Here, release: Release, words: str) -> State[Any]:

@@ -37,6 +37,7 @@ def test_it_makes_everything_once_and_what_a_person_switched_off_stays_off(prefe
     names = {one.name for one in first}
     assert {"needledrop-cpu", "needledrop-gpu", "needledrop-retrain/retrain", "needledrop-monitor/monitor"} <= names
     assert {"needledrop-promote/promote", "needledrop-rollback/rollback", "needledrop-watch/watch"} <= names
+    assert "needledrop-retire/retire" in names
     assert "needledrop-approve/approve" in names
     with get_client(sync_client=True) as client:
         made = client.read_deployment_by_name("needledrop-retrain/retrain")
