@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,8 @@ from flows.release.encoders import check_encoders
 from flows.release.needs import check_needs
 from flows.release.own_code import OwnCode
 from flows.release.table import Release
-from flows.release.verified import Verified, verify
+from flows.release.verified import Verified
 from flows.workspace.platform import Platform
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 LIST: Final = 10  # answers to a query that is timed
 _READ: Final = 16  # clips whose media are read between two signs of life
@@ -188,35 +185,55 @@ class _Ours:
         return self._catalogue.search(query, k)
 
 
+class _Here(Asked):
+    """One in this process."""
+
+    def time(self, shown: Sequence[str], clip: str, k: int) -> float:
+        import torch
+
+        torch.set_num_threads(1)  # as in a process of its own
+        return super().time(shown, clip, k)
+
+
+def needs_process(files: Verified, release: Release, pool: Pool) -> bool:
+    """Return whether a version must be asked in a process of its own: its code, or an extractor, is not the workspace's."""
+    known = all(store.digest == release.specs[modality] for modality, store in pool.stores.items())
+    return not (known and _is_ours(files))
+
+
 @contextmanager
 def judge(
-    client: "MlflowClient", platform: Platform, release: Release, pool: Pool, texts: Mapping[str, str], threads: int
+    platform: Platform,
+    files: Verified,
+    release: Release,
+    pool: Pool,
+    texts: Mapping[str, str],
+    threads: int,
+    apart: bool,
 ) -> Iterator[Judged]:
     """Yield a version that can be asked.
 
     Args:
-        client: of the registry.
         platform: whose workspace has the media.
+        files: the version's.
         release: the version's.
         pool: the test clips.
         texts: their words.
         threads: of the version's arithmetic.
+        apart: in a process of its own; see `needs_process`. Those that are timed beside each other are asked alike.
 
     Raises:
-        ArtifactsGone: files are missing, damaged, or not those that were registered.
-        Refusal: packages that it needs are missing; its code cannot be loaded, or not asked.
+        Refusal: packages or encoders that it needs are missing; its code cannot be loaded, or not asked.
     """
-    files = verify(client, platform.workspace, release)
-    # The same stores: other features would have to be made by the version's code, which is not to be run here.
-    known = all(store.digest == release.specs[modality] for modality, store in pool.stores.items())
-    if known and _is_ours(files):
-        yield Judged(release, pool, texts, platform.workspace.root, Asked(_load(files, threads)), "")
+    root = platform.workspace.root
+    if not apart:
+        yield Judged(release, pool, texts, root, _Here(_load(files, threads)), "")
         return
     note = check_needs(files.folder, release.version)
     check_encoders(files.folder, release.version)
     with OwnCode(platform.environment) as code:
         code.load(files, threads)
-        yield Judged(release, pool, texts, platform.workspace.root, code, note)
+        yield Judged(release, pool, texts, root, code, note)
     files.require_unchanged()
 
 

@@ -1,6 +1,7 @@
 """One gate: evaluate challenger and champion now, on the same test set, come to a verdict, and write it down."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -143,32 +144,44 @@ def _examine(
     """Evaluate both and return the report; of the versions nothing is written but how they ranked the test clips."""
     from flows.gate.baseline import evaluate_cca
     from flows.gate.evaluate import apart_from_learnt, time_versions
-    from flows.gate.judged import judge
+    from flows.gate.judged import judge, needs_process
     from flows.gate.verdict import make_report
+    from flows.release.verified import verify
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
     asked = (test.pool, test.queries.texts, test.section.threads)
-    with ExitStack() as files:
-        ours = files.enter_context(judge(client, platform, release, *asked))
-        if champion is None:
-            side = _ranked(client, platform, ours, test)
-            cca = evaluate_cca(graph, platform.workspace, test) if settings.floors.above_cca else None
-            queries, told = apart_from_learnt(client, test, [release], [side] if cca is None else [side, cca])
-            return make_report(queries, told[0], told[1] if cca else None, "floors", settings, made, key)
-        try:
-            theirs = files.enter_context(judge(client, platform, champion, *asked))
-            other = _ranked(client, platform, theirs, test)
-        except Unreachable:
-            raise
-        except ArtifactsGone as error:
-            raise ArtifactsGone(f"the champion cannot be evaluated: {error}; {_way_out(champion)}") from None
-        except Refusal as error:
-            raise Refusal(f"the champion cannot be evaluated: {error}; {_way_out(champion)}") from None
-        sides = [_ranked(client, platform, ours, test), other]
-        spent = time_versions([ours, theirs], test, settings)
-        timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
-        queries, told = apart_from_learnt(client, test, [release, champion], timed)
-        return make_report(queries, told[0], told[1], "champion", settings, made, key, evidence.this_machine())
+    ours = verify(client, platform.workspace, release)
+    apart = needs_process(ours, release, test.pool)
+    if champion is None:
+        with judge(platform, ours, release, *asked, apart) as judged:
+            side = _ranked(client, platform, judged, test)
+        cca = evaluate_cca(graph, platform.workspace, test) if settings.floors.above_cca else None
+        queries, told = apart_from_learnt(client, test, [release], [side] if cca is None else [side, cca])
+        return make_report(queries, told[0], told[1] if cca else None, "floors", settings, made, key)
+    with ExitStack() as both:
+        with _evaluated(champion):
+            theirs = verify(client, platform.workspace, champion)
+            apart = apart or needs_process(theirs, champion, test.pool)
+            opponent = both.enter_context(judge(platform, theirs, champion, *asked, apart))
+            other = _ranked(client, platform, opponent, test)
+        judged = both.enter_context(judge(platform, ours, release, *asked, apart))
+        sides = [_ranked(client, platform, judged, test), other]
+        spent = time_versions([judged, opponent], test, settings)
+    timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]
+    queries, told = apart_from_learnt(client, test, [release, champion], timed)
+    return make_report(queries, told[0], told[1], "champion", settings, made, key, evidence.this_machine())
+
+
+@contextmanager
+def _evaluated(champion: Release) -> Iterator[None]:
+    """Say of what stops the champion's evaluation that it is the champion's, with the way out."""
+    try:
+        yield
+    except Unreachable:
+        raise
+    except Refusal as error:
+        kind = ArtifactsGone if isinstance(error, ArtifactsGone) else Refusal
+        raise kind(f"the champion cannot be evaluated: {error}; {_way_out(champion)}") from None
 
 
 def _ranked(client: "MlflowClient", platform: Platform, version: "Judged", test: "TestSet") -> "Side":

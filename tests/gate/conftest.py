@@ -202,15 +202,18 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Works:
     return made
 
 
-@pytest.fixture(scope="session")
-def clean(works: Works, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
-    """The workspace with stores of its own, which cost seconds: the tests of decisions share them, in order."""
+def _copied(works: Works, root: Path) -> Iterator[Works]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "NEEDLEDROP_LEDGER_URL"):
             patch.delenv(name, raising=False)
-        root = tmp_path_factory.mktemp("gated") / "workspace"
         shutil.copytree(works.workspace.root, root)
         made = Works(Workspace(root), works.graph, works.specs)
         made.client.create_registered_model(MODEL)
         made.client.create_experiment(EXPERIMENT, made.workspace.mlflow_artifacts.as_uri())
         yield made
+
+
+@pytest.fixture(scope="module")
+def clean(works: Works, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Works]:
+    """The workspace with stores of its own, which cost seconds: the tests of a file share them, in order."""
+    yield from _copied(works, tmp_path_factory.mktemp("gated") / "workspace")

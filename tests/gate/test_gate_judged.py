@@ -24,11 +24,12 @@ from flows.errors import Refusal
 from flows.gate import evaluate as gate_evaluate
 from flows.gate import ranks
 from flows.gate.evaluate import evaluate, read_test_set
-from flows.gate.judged import Judged, judge
+from flows.gate.judged import Judged, judge, needs_process
 from flows.gate.report import read_report
 from flows.gate.run import run_gate
 from flows.release.actions import retire
 from flows.release.table import Release
+from flows.release.verified import verify
 from tests.ingest.media_look_alike import write_clip
 
 from .conftest import TEST, Works, todays_code
@@ -96,8 +97,10 @@ def asked(filmed: Works) -> gate_evaluate.TestSet:
 
 
 @contextmanager
-def judging(works: Works, release: Release, test: gate_evaluate.TestSet) -> Iterator[Judged]:
-    with judge(works.client, works.platform, release, test.pool, test.queries.texts, 1) as judged:
+def judging(works: Works, release: Release, test: gate_evaluate.TestSet, apart: bool) -> Iterator[Judged]:
+    files = verify(works.client, works.workspace, release)
+    with judge(works.platform, files, release, test.pool, test.queries.texts, 1, apart) as judged:
+        assert needs_process(files, release, test.pool) == apart
         yield judged
 
 
@@ -105,8 +108,8 @@ def test_another_process_ranks_as_this_one_does(filmed: Works, asked: gate_evalu
     here, apart = filmed.register(3), filmed.register(3, code=commented)
     loaded = load_model(filmed.folder(here.version) / "artifacts/model").model
     known = evaluate(ModelScorer(loaded), asked, "the model itself", {})
-    for release, kind in ((here, "Asked"), (apart, "OwnCode")):
-        with judging(filmed, release, asked) as judged:
+    for release, kind in ((here, "_Here"), (apart, "OwnCode")):
+        with judging(filmed, release, asked, release is apart) as judged:
             assert type(judged._answers).__name__ == kind
             found = evaluate(judged, asked, kind, {})
             assert judged.time(("video", "text"), "clip-00") > 0

@@ -50,7 +50,7 @@ def test_from_embedded_to_pre_trained_extractors_and_back(make_project: Callable
         command("promote", version, "--by", "Bob")
 
     project.params(corpus=CORPUS, ingest={"splits": SPLITS}, training=WEAK, encoder={"linear": {"kind": "none"}})
-    settings = SHIPPED.read_text().replace("times_chance: 3.0", "times_chance: 0.2")
+    settings = SHIPPED.read_text().replace("times_chance: 3.0", "times_chance: 1.01")
     (project.root / "gate.yaml").write_text(settings.replace("above_cca: true", "above_cca: false"))
     assert project.retrain(expect=None).returncode in (0, INCONCLUSIVE)
     sign("1")
@@ -60,7 +60,7 @@ def test_from_embedded_to_pre_trained_extractors_and_back(make_project: Callable
     look_alikes.clip(models / "pictures")
     look_alikes.clap(models / "sound")
     section = look_alikes.section(
-        segment_s=2.0, batch_size=64, workers=2, video__model="models/pictures", music__model="models/sound",
+        segment_s=1.0, batch_size=64, workers=2, video__model="models/pictures", music__model="models/sound",
         text__model=sentences(models / "sentences"), text__max_tokens=64,
     )  # fmt: skip
     linear = {"kind": "cca", "directions": 16, "share": 0.7}

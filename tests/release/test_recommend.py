@@ -19,10 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from components.evaluation.pool import Pool
 from flows.environment import Environment
 from flows.errors import Refusal
-from flows.gate.judged import judge
 from flows.registry.tracking import MODEL
 from flows.release.actions import promote, rollback
 from flows.release.needs import check_needs
@@ -34,7 +32,6 @@ from tests.flows.conftest import gone
 from .conftest import Shop, write_files
 
 CHANGES = 12
-NO_CLIPS = Pool([], "none", {})
 
 
 def asked(shop: Shop, text: str = "calm piano", video: Path | None = None, alias: str | None = None) -> dict[str, Any]:
@@ -116,7 +113,7 @@ def test_a_byte_that_is_changed_anywhere_is_refused_by_all_who_read_it(two: Shop
         for action in (
             lambda: asked(two, alias="challenger"),
             lambda: promote(two.platform, 2, "Bob"),
-            lambda: judge(two.client, two.platform, release, NO_CLIPS, {}, 1).__enter__(),
+            lambda: verify(two.client, two.workspace, release),  # as the gate does
         ):
             assert "version 2" in refusal(two, action), f"change {at}: {path.name}, byte {place}"
         path.write_bytes(kept)
