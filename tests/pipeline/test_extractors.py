@@ -55,6 +55,7 @@ def test_from_embedded_to_pre_trained_extractors_and_back(make_project: Callable
     assert project.retrain(expect=None).returncode in (0, INCONCLUSIVE)
     sign("1")
     of_champion = ranking()
+    evaluated = json.loads((project.root / "data/evaluation/metrics.json").read_text())["track"]["video_to_music"]
 
     models = project.root / "models"
     look_alikes.clip(models / "pictures")
@@ -69,6 +70,9 @@ def test_from_embedded_to_pre_trained_extractors_and_back(make_project: Callable
     assert ended.returncode in (0, GATE_FAILED, INCONCLUSIVE), ended.stderr
     shown = command("release", "show", "2")
     assert shown["against"] == 1 and shown["state"] in ("passed", "inconclusive"), ended.stdout
+    report = json.loads((project.root / ".needledrop/reports/gate-2/report.json").read_text())
+    judged = {mode: recall["value"] for mode, recall in report["other"]["R@10"].items()}
+    assert judged == {mode: figures["R@10"]["value"] for mode, figures in evaluated.items()}, "as it was evaluated then"
     specs = [command("release", "show", version)["specs"] for version in ("1", "2")]
     assert not set(specs[0].values()) & set(specs[1].values()), "no extractor in common"
     sign("2")
