@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from flows.commands import ask, compute, deploy, gate, lineage, look, monitor, release, share
 from flows.commands.common import Run
-from flows.errors import ERROR, OK, Refusal
+from flows.errors import ERROR, USAGE, Refusal
+from flows.streams import lost, steady
 
 EPILOG = "exit codes: 0 ok, 1 error, 2 usage or params.yaml, 3 gate failed, 4 inconclusive, 5 busy"
 
@@ -37,11 +38,33 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code.
+
+    Output that cannot be written stops no command. Where it was lost the code says so, and a line on standard error that the
+    command itself is done.
+    """
+    steady()
+    try:
+        code = _main(argv)
+    except SystemExit as stop:  # of the parser, which has said what is wrong, or its help
+        code = stop.code if isinstance(stop.code, int) else ERROR
+    if why := lost():
+        print(f"error: standard output could not be written ({why}); {_ENDED[bool(code)]}", file=sys.stderr, flush=True)
+    return code or (ERROR if why else code)
+
+
+_ENDED = {
+    False: "the command itself is done, and what it changes is changed",
+    True: "what the command came to is told by its exit code",
+}
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
+        _check_text(arguments)
         code: int = arguments.run(arguments)
         return code
     except Refusal as error:
@@ -52,11 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "ephemeral" not in str(error):
             raise
         return _fail(f"Prefect's temporary server did not start: {error}", ERROR, arguments.json)
-    except BrokenPipeError:  # the reader went away, as `head` does
-        sys.stderr.close()
-        return OK
     except OSError as error:
         return _fail(f"{error.strerror or error}: {error.filename or 'no file'}", ERROR, arguments.json)
+
+
+def _check_text(arguments: argparse.Namespace) -> None:
+    """Refuse what no database, model or page would take: bytes that are no text in this machine's encoding."""
+    for name, value in vars(arguments).items():
+        for one in value if isinstance(value, list) else [value]:
+            try:
+                str(one).encode()
+            except UnicodeEncodeError as error:
+                where = f"{str(one)!a}, at letter {error.start + 1}"
+                raise Refusal(f"{name}: no {sys.getfilesystemencoding()} text ({where})", USAGE) from None
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -246,6 +246,7 @@ def child_environment(mark: dict[str, str]) -> dict[str, str]:
     environment = dict(os.environ)
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     environment["PYTHONUNBUFFERED"] = "1"  # a line shows when it is printed
+    environment["PYTHONIOENCODING"] = "utf-8:replace"  # as we read it, whatever a terminal may speak
     environment["SHELL"] = "/bin/sh"  # what DVC runs commands with; a service account's may be nologin
     environment.update(mark)
     return environment

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -71,6 +72,21 @@ def test_the_commands_from_a_passed_gate_to_a_rollback(two: Shop, say: Say) -> N
     done = say(two, "audit verify")
     rows = len(json.loads(say(two, "audit show --json").stdout))
     assert f"audit log: {rows} rows" in done.stdout and done.returncode == 0
+
+
+def test_a_promotion_whose_words_are_lost_is_told_as_done(two: Shop, clean_environment: dict[str, str]) -> None:
+    words = [sys.executable, "-m", "flows.cli", "promote", "2", "--by", "Zoë"]
+    for out, code, said in (("/dev/full", 1, "what it changes is changed"), ("/dev/stdout", 0, "")):
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" > {out}', "sh", *words],
+            cwd=two.workspace.root,
+            env=clean_environment | {"PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (code, True, code), done.stderr
+        assert two.states() == {1: "superseded", 2: "champion"}
 
 
 @pytest.mark.parametrize(
