@@ -4,6 +4,7 @@ A section is a frozen pydantic model that lives in its component's ``params.py``
 mistyped values and contradictions become one line that names the key, the value and the rule.
 """
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 PARAMS_FILE = Path("params.yaml")
+
+_CONFLICT = re.compile(r"^(?:<{7}|>{7})(?: .*)?$", flags=re.M)
 
 T = TypeVar("T")
 
@@ -45,14 +48,26 @@ def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+def conflict(text: str) -> str | None:
+    """Say where git has left the two sides of a merge in `text` for somebody to choose; None where it has not."""
+    mark = _CONFLICT.search(text)
+    if mark is None:
+        return None
+    line = text.count("\n", 0, mark.start()) + 1
+    return f"line {line} is a conflict mark of git ({_one_line(mark[0])[:40]})"
+
+
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Return the whole of ``params.yaml`` as plain mappings.
 
     Raises:
-        ParamsError: the file is absent, is not YAML, is not a mapping, or repeats a key.
+        ParamsError: the file is absent, is left in conflict by git, is not YAML, is not a mapping, or repeats a key.
     """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
+        text = path.read_text(encoding="utf-8")
+        if where := conflict(text):
+            raise ParamsError(f"{where}: choose between the two sides and take the marks out")
+        tree = yaml.load(text, _UniqueKeyLoader)  # noqa: S506
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's root") from None
     except UnicodeDecodeError as error:

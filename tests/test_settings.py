@@ -84,6 +84,11 @@ def test_a_missing_section_is_named() -> None:
         (b"", "must be a mapping"),
         (b"a: \xff\n", "not UTF-8"),
         (b"? [a, b]\n: 1\n", "a key must be a word"),
+        (
+            b"a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> theirs\n",
+            "line 2 is a conflict mark of git (<<<<<<< HEAD): choose",
+        ),
+        (b"a: |\n  text\n>>>>>>> their work\nb: 1\n", "line 3 is a conflict mark of git (>>>>>>> their work): choose"),
         (b"a: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
     ],
 )

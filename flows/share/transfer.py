@@ -20,6 +20,7 @@ from flows.errors import USAGE, Refusal
 from flows.registry.digest import locked_outputs
 from flows.share.errors import Causes
 from flows.share.unshared import Left, unshared
+from flows.workspace.graph import check_settled
 from flows.workspace.lock import hold
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import LOCK_FILE, Workspace
@@ -105,6 +106,7 @@ def _open(platform: Platform) -> Iterator[tuple["Repo", str]]:
 
     from flows.registry.tracking import connection_problem
 
+    check_settled(platform.workspace.root)
     url = platform.environment.dvc_remote
     if not url:
         raise Refusal("no remote: set NEEDLEDROP_DVC_REMOTE, e.g. s3://needledrop-dvc/cache", USAGE)

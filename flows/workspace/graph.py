@@ -12,8 +12,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from components.settings import conflict
 from flows.errors import BUSY, USAGE, Refusal
 from flows.workspace.files import Files
+from flows.workspace.workspace import LOCK_FILE
+
+_SETTLE = "choose between the two sides and take the marks out"
+_PROJECT = {
+    "dvc.yaml": _SETTLE,
+    # What either side says of a stage whose files differ is found out and run again.
+    LOCK_FILE: f"`git checkout --ours {LOCK_FILE}` or `--theirs` takes one side, then `needledrop retrain` brings it up to date",
+    ".dvc/config": _SETTLE,
+}
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,10 @@ def load_graph(root: Path) -> Graph:
     """Read the graph of `root/dvc.yaml` and the state of every stage.
 
     Raises:
-        Refusal: DVC cannot read the project, with its own words; or another DVC command is busy.
+        Refusal: git has left a file of the project in conflict; DVC cannot read the project, with its own words; or another
+            DVC command is busy.
     """
+    check_settled(root)
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
@@ -111,6 +123,18 @@ def load_graph(root: Path) -> Graph:
         raise Refusal("busy: a dvc command holds this workspace; wait for it to end", BUSY) from None
     except DvcException as error:
         raise Refusal(f"dvc: {_sentence(error)}") from None
+
+
+def check_settled(root: Path) -> None:
+    """Make sure that git has left no file in conflict that DVC reads first.
+
+    Raises:
+        Refusal: it has; the message names file, line and the next step.
+    """
+    for name, step in _PROJECT.items():
+        path = root / name
+        if path.is_file() and (where := conflict(path.read_text(encoding="utf-8", errors="replace"))):
+            raise Refusal(f"{name}: {where}: {step}", USAGE)
 
 
 def _read(repo: Any, root: Path) -> Graph:

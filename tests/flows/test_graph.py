@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import Refusal
+from flows.errors import USAGE, Refusal
 from flows.workspace.graph import load_graph
 from flows.workspace.workspace import Workspace, find_workspace
 
-from .conftest import DIAMOND
+from .conftest import DIAMOND, Cli
 
 
 def reproduce(workspace: Workspace) -> None:
@@ -41,6 +41,42 @@ def test_the_order_follows_the_edges_where_the_file_has_it_backwards(toy) -> Non
         "stages:\n  z: {cmd: cp a.txt z.txt, deps: [a.txt], outs: [z.txt]}\n  a: {cmd: echo > a.txt, outs: [a.txt]}\n"
     )
     assert [stage.name for stage in load_graph(toy(backwards).root).stages] == ["a", "z"]
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("dvc.yaml", "choose between the two sides"),
+        ("dvc.lock", "`git checkout --ours dvc.lock` or `--theirs` takes one side, then `needledrop retrain`"),
+        (".dvc/config", "choose between the two sides"),
+    ],
+)
+def test_a_file_that_git_left_in_conflict_is_named_with_line_and_step(
+    done: Workspace, here: Cli, name: str, step: str
+) -> None:
+    path = done.root / name
+    before = path.read_text()
+    path.write_text(f"{before}<<<<<<< HEAD\n# ours\n=======\n# theirs\n>>>>>>> main\n")
+    line = before.count("\n") + 1
+    with pytest.raises(Refusal) as refusal:
+        load_graph(done.root)
+    said = f"{name}: line {line} is a conflict mark of git (<<<<<<< HEAD): {step}"
+    assert str(refusal.value).startswith(said) and refusal.value.code == USAGE
+    for words in (("retrain",), ("push",)):
+        told = here(*words, cwd=done.root)
+        assert (told.returncode, told.stderr.count("\n")) == (2, 1) and said in told.stderr
+
+
+def test_either_side_of_a_conflict_in_the_lock_will_do(done: Workspace) -> None:
+    """A lock that knows another input asks for the stage again, and for no more."""
+    lock, source = done.root / "dvc.lock", done.root / "in.txt"
+    ours = lock.read_text()
+    source.write_text("another input\n")
+    reproduce(done)
+    lock.write_text(ours)  # `git checkout --ours`, and the input is theirs
+    assert "in.txt changed" in load_graph(done.root)["first"].reasons
+    reproduce(done)
+    assert not load_graph(done.root).pending
 
 
 def test_arguments_are_the_named_words_of_the_command(toy) -> None:

@@ -25,6 +25,7 @@ def test_a_workspace_may_have_its_own(tmp_path: Path) -> None:
         ("text: 0.03", "text: -0.03", "gate.margins.text"),
         ("gate:", "gates:", "section 'gate' is missing"),
         ("seed: 7", "seed: [", "not valid YAML"),
+        ("gate:", "<<<<<<< HEAD\ngate:", "gate.yaml: line 3 is a conflict mark of git (<<<<<<< HEAD)"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, says: str) -> None:
