@@ -106,12 +106,11 @@ def _params(workspace: Workspace) -> dict[str, Any]:
 
 def _git(workspace: Workspace) -> dict[str, Any]:
     """A version without its commit cannot be made again; a run goes on all the same."""
-    from flows.workspace.git import git
+    from flows.workspace.provenance import commit_problem, git_state
 
-    commit = git("rev-parse", "HEAD", at=workspace.root)
-    if commit.ok:
-        return _check("git", True, f"commit {commit.out[:12]}")
-    return _check("git", True, f"versions will not know their commit: {commit.error}")
+    if problem := commit_problem(workspace.root):
+        return _check("git", True, f"versions will not know their commit: {problem}")
+    return _check("git", True, f"commit {git_state(workspace.root)[0][:12]}")
 
 
 def _disk(workspace: Workspace) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from flows.release.states import State
 from flows.release.unit import read_pair
 from flows.workspace.graph import Graph
 from flows.workspace.platform import Platform
+from flows.workspace.provenance import commit_problem
 from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Registration:
     aliases: list[str] = field(default_factory=list)
     tracking: str = ""
     seconds: float = 0.0
+    note: str = ""
+    """What it lacks; of a new one only."""
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -60,7 +63,8 @@ class Registration:
         what = "registered" if self.new else "already registered"
         names = f" ({', '.join(self.aliases)})" if self.aliases else ""
         took = f" in {self.seconds:.1f} s" if self.new else ""
-        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{took}"
+        note = f"; {self.note}" if self.note else ""
+        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{took}{note}"
 
 
 def can_register(graph: Graph) -> bool:
@@ -104,7 +108,7 @@ def remembered(graph: Graph, platform: Platform) -> Registration | None:
     release = known(platform, last.digest)
     if release is None or release.version != last.version:
         return None
-    return replace(last, new=False, seconds=0.0, aliases=_aliases(platform, last.version))
+    return replace(last, new=False, seconds=0.0, note="", aliases=_aliases(platform, last.version))
 
 
 def state_of(platform: Platform, version: int) -> State:
@@ -130,6 +134,7 @@ def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Regis
         clear_half_runs(client, experiment, workspace_id(platform.workspace), names.content)
         version = _create(client, experiment, graph, platform.workspace, names)
     enter_as_challenger(client, platform, version)
+    problem = commit_problem(platform.workspace.root) if new else None
     return Registration(
         version=int(version.version),
         new=new,
@@ -138,6 +143,9 @@ def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Regis
         aliases=_aliases(platform, int(version.version)),
         tracking=redact(platform.tracking_uri),
         seconds=round(time.monotonic() - began, 2),
+        note=f"it does not know its commit, so `needledrop reproduce` cannot make it again: {problem}"
+        if problem
+        else "",
     )
 
 

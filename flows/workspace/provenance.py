@@ -10,15 +10,30 @@ from flows.workspace.workspace import LOCK_FILE
 def git_state(root: Path) -> tuple[str, str]:
     """The commit of the code, and whether files differ from it. `dvc.lock` is a result, so it does not count.
 
-    Without a repository, or without git, they are `none` and `unknown`; `needledrop doctor` says why.
+    Where git cannot tell, they are `none` and `unknown`, and `commit_problem` says why.
     """
-    commit = git("rev-parse", "HEAD", at=root)
-    if not commit.ok:
+    if commit_problem(root):
         return "none", "unknown"
+    commit = git("rev-parse", "HEAD", at=root)
     changed = git("status", "--porcelain", "--", ".", f":(exclude){LOCK_FILE}", at=root)
     if not changed.ok:
         return commit.out, "unknown"
     return commit.out, "true" if changed.out else "false"
+
+
+def commit_problem(root: Path) -> str | None:
+    """Why git cannot tell the commit of the code in `root`, and what to do; None where it can."""
+    commit = git("rev-parse", "HEAD", at=root)
+    if "safe.directory" in commit.error:
+        return f"git distrusts {root}, which belongs to another user: `git config --global --add safe.directory {root}`"
+    if not commit.ok:
+        return commit.error
+    # A folder within somebody else's repository, such as one around a home folder: its commit says nothing about ours.
+    if not git("ls-files", "--error-unmatch", "dvc.yaml", at=root).ok:
+        return (
+            f"the git repository around {root} does not hold its dvc.yaml: commit the project, or work in a clone of it"
+        )
+    return None
 
 
 def environment_text() -> str:

@@ -88,6 +88,7 @@ def live_runs(workspace: Workspace) -> list[Any]:
 def test_a_model_is_the_challenger_and_the_run_holds_what_it_takes(workspace: Workspace, graph: Graph) -> None:
     done = register(graph, Platform.at(workspace))
     assert (done.version, done.new, done.aliases) == (1, True, ["challenger"])
+    assert "it does not know its commit" in done.sentence() and "not a git repository" in done.note
     mlflow = client(workspace)
     assert mlflow.get_registered_model("needledrop").aliases == {"challenger": 1}
     run = mlflow.get_run(done.run_id)
