@@ -64,7 +64,12 @@ class Environment(BaseSettings):
     """Settings of the process, from environment variables."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NEEDLEDROP_", extra="ignore", frozen=True, use_attribute_docstrings=True, populate_by_name=True
+        env_prefix="NEEDLEDROP_",
+        env_ignore_empty=True,  # what a compose file or a secret hands on of a variable that nobody has set
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        populate_by_name=True,
     )
 
     workers: int = Field(default=2, ge=1, le=64)

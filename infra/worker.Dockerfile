@@ -18,6 +18,11 @@ RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.
 
 USER needledrop
 WORKDIR /work
-ENV HOME=/work PYTHONUNBUFFERED=1
+# What every run needs, whoever starts it: the compose file's workers, or a job of Kubernetes.
+ENV HOME=/work PYTHONUNBUFFERED=1 \
+    NEEDLEDROP_CHECKOUTS=/work/checkouts NEEDLEDROP_PATIENCE_S=120 \
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES=7 PREFECT_CLIENT_MAX_RETRIES=8 \
+    DO_NOT_TRACK=1 DVC_NO_ANALYTICS=1 GX_ANALYTICS_ENABLED=False HF_HUB_DISABLE_TELEMETRY=1 \
+    MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false
 ENTRYPOINT ["entry"]
-CMD ["prefect", "worker", "start", "--pool", "needledrop-cpu", "--type", "process"]
+CMD ["needledrop", "worker"]

@@ -5,9 +5,13 @@ import os
 import signal
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from flows.commands.common import AddCommand, emit, here
-from flows.errors import OK
+from flows.errors import OK, Refusal
+
+if TYPE_CHECKING:
+    from flows.workspace.workspace import Workspace
 
 
 def add(command: AddCommand) -> None:
@@ -50,12 +54,13 @@ def _worker(arguments: argparse.Namespace) -> int:
 
     for name, value in PATIENT.items():  # its runs inherit them
         os.environ.setdefault(name, value)
-    workspace = here(verbose=True).workspace
+    from flows.workspace.platform import Platform
+
+    workspace = Platform.prepared(_own_folder(), verbose=True).workspace
     from flows.deploy.apply import ensure_pool
     from flows.deploy.checkout import shared
     from flows.environment import read_environment
     from flows.ledger.attempts import alone, reap, worker_name
-    from flows.workspace.platform import Platform
 
     # Where nothing else is said, runs clone this project, and beside its other state.
     os.environ.setdefault("NEEDLEDROP_SOURCE", str(workspace.root))
@@ -71,3 +76,23 @@ def _worker(arguments: argparse.Namespace) -> int:
     # A shell that starts us in the background ignores SIGINT for all it starts; Prefect's worker stops by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.execv(command[0], command)  # noqa: S606 - signals go to Prefect's worker itself
+
+
+def _own_folder() -> "Workspace":
+    """The project around the current folder; without one, as in a container, the folder that holds the workspaces of runs.
+
+    Raises:
+        Refusal: there is neither.
+    """
+    from flows.environment import read_environment
+    from flows.workspace.workspace import Workspace, find_workspace
+
+    try:
+        return find_workspace()
+    except Refusal as error:
+        environment = read_environment()
+        if environment.source and environment.checkouts:
+            folder = Workspace(environment.checkouts.resolve())
+            folder.state.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder of its home only
+            return folder
+        raise Refusal(f"{error}, or set NEEDLEDROP_SOURCE and NEEDLEDROP_CHECKOUTS", error.code) from None

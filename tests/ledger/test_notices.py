@@ -277,6 +277,12 @@ def test_without_an_address_nothing_is_sent(tmp_path: Path) -> None:
     assert not notices.send(at(tmp_path, None), "words", "key")
 
 
+def test_an_empty_variable_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compose file hands on what nobody has set as nothing."""
+    monkeypatch.setenv("NEEDLEDROP_WEBHOOK_URL", "")
+    assert Environment().webhook_url is None
+
+
 def test_who_has_lost_a_lease_tells_nobody(webhook: Webhook, tmp_path: Path) -> None:
     platform = at(tmp_path, f"{webhook.url}/{SECRET}")
     with pytest.raises(LeaseLost), lease(platform, "train", 600):

@@ -1,17 +1,23 @@
 """infra/compose.yaml cannot be started here; what can be wrong in it without a container engine is checked."""
 
 import configparser
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from flows.ledger.attempts import worker_name
 from infra import servers
 from infra.ports import Ports
-from infra.state import make_state
+from infra.state import USER, State, make_state
+from tests.stack.commands import until
+from tests.stack.deployed_line import Line
+from tests.stack.image import ENTRY, image_environment
 
 INFRA = Path(__file__).parents[2] / "infra"
 COMPOSE: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text())
@@ -103,3 +109,77 @@ def test_the_entry_point_writes_a_private_file_as_the_local_stack_does(tmp_path:
     known.read(state.folder / "mlflow-auth.ini")
     assert written["mlflow"]["database_uri"] == uri
     assert set(written["mlflow"]) == set(known["mlflow"]) - {"admin_username"}, "that comes from the environment"
+
+
+# -- what a worker's container would run, without a container --------------------------------------
+
+WORKERS = ("worker", "worker-gpu")
+
+
+def environment_of(name: str, given: dict[str, str], work: Path) -> dict[str, str]:
+    """The environment of a service's process, with `given` for the file of secrets and `work` for /work."""
+    own = {key: re.sub(r"\$\{(\w+):[^}]*\}", lambda found: given.get(found[1], ""), str(value))
+           for key, value in SERVICES[name]["environment"].items()}  # fmt: skip
+    image = {key: value.replace("/work", str(work)) for key, value in image_environment().items()}
+    return image | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | own
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_workers_command_has_all_that_it_needs(name: str, tmp_path: Path) -> None:
+    """In an empty folder, with servers that are not there: it gets as far as asking for them."""
+    given = dict.fromkeys(re.findall(r"\$\{(\w+)", (INFRA / "compose.yaml").read_text()), "secret")
+    environment = environment_of(name, given, tmp_path) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    command = SERVICES[name]["command"].split()
+    assert command[:2] == ["needledrop", "worker"]
+    words = [*ENTRY, sys.executable, "-m", "flows.cli", *command[1:]]
+    python = {"PYTHONPATH": str(INFRA.parent)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment | python, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("error: Prefect at http://127.0.0.1:9/api does not answer"), done.stderr
+
+
+def test_a_worker_without_a_project_says_what_it_lacks(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("NEEDLEDROP_", "PREFECT_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "worker"],
+        cwd=tmp_path, env=environment | {"PYTHONPATH": str(INFRA.parent)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.endswith("or set NEEDLEDROP_SOURCE and NEEDLEDROP_CHECKOUTS\n")
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(900)
+def test_a_worker_of_the_file_runs_what_is_deployed(deployed: Line, stack: State, tmp_path: Path) -> None:
+    """Its command and environment as they stand there, but for the addresses: those of the stack."""
+    (work := tmp_path / "work").mkdir()
+    secrets = stack.secrets
+    given = {
+        "MLFLOW_PASSWORD": secrets["mlflow"], "PREFECT_PASSWORD": secrets["prefect"], "S3_PASSWORD": secrets["s3"],
+        "LEDGER_DATABASE_PASSWORD": secrets["ledger_database"], "NEEDLEDROP_SOURCE": str(deployed.source),
+    }  # fmt: skip
+    environment = environment_of("worker", given, work)
+    hosts = {
+        "http://mlflow:5000": stack.mlflow_url, "http://prefect:4200": stack.prefect_url, "http://minio:9000": stack.s3_endpoint,
+        "@postgres:5432": f"@127.0.0.1:{stack.ports.postgres}",
+    }  # fmt: skip
+    for there, here in hosts.items():
+        environment = {key: value.replace(there, here) for key, value in environment.items()}
+    known = {key: deployed.environment[key] for key in environment if key in deployed.environment}
+    differ = {key for key in known if environment[key] != known[key]}
+    own = {"PATH", "NEEDLEDROP_CHECKOUTS", "AWS_ACCESS_KEY_ID", "HOME"} | set(image_environment())
+    assert differ <= own, f"{differ - own}: a user of the stack has other values"
+    environment |= {"AWS_ACCESS_KEY_ID": deployed.environment["AWS_ACCESS_KEY_ID"], "PYTHONPATH": str(INFRA.parent)}
+    command = [sys.executable, "-m", "flows.cli", *SERVICES["worker"]["command"].split()[1:], "--name", "composed"]
+    with (work / "log").open("wb") as log:
+        worker = subprocess.Popen([*ENTRY, *command], cwd=work, env=environment, stdout=log, stderr=log)
+    try:
+        run = deployed.submit("needledrop-approve/approve", version=999, by=USER, reason="heard it")
+        until(lambda: deployed.state(run)[0] in ("COMPLETED", "FAILED", "CRASHED"), within_s=300)
+        # The ledger was asked, by the code of a clone.
+        assert "UnknownVersion" in deployed.state(run)[2], (work / "log").read_text()
+        assert worker_name("composed") in (work / "log").read_text()
+        assert (work / "checkouts" / "release-1" / "dvc.yaml").is_file()
+    finally:
+        worker.terminate()
+        worker.wait(60)

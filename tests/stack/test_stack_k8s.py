@@ -1,15 +1,23 @@
 """infra/k8s cannot be applied here; the job templates are rendered as Prefect renders them, and looked at."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
+import prefect
 import pytest
 import yaml
 
+from flows.deploy.checkout import shared
+from flows.environment import PATIENT, TELEMETRY, Environment
 from infra.state import USER, State
+from tests.stack.deployed_line import Line
+from tests.stack.image import ENTRY, image_environment
 
 FOLDER = Path(__file__).parents[2] / "infra" / "k8s"
 KINDS = ("cpu", "gpu")
@@ -37,6 +45,73 @@ def test_placeholders_and_variables_are_the_same_names(kind: str) -> None:
     used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(read["job_configuration"])))
     assert used == set(read["variables"]["properties"])
     assert all(prop.get("description") for prop in read["variables"]["properties"].values())
+
+
+PREFECTS = Path(prefect.__file__).parent / "server/api/collections_data/views/aggregate-worker-metadata.json"
+"""What Prefect ships of every kind of worker; a worker refuses a job that lacks what its own template fixes."""
+
+
+def fixed(template: Any, path: str = "") -> dict[str, Any]:
+    """The values of a template that are no placeholders, by path."""
+    if isinstance(template, dict):
+        return {name: one for key, inner in template.items() for name, one in fixed(inner, f"{path}/{key}").items()}
+    if isinstance(template, list):
+        return {name: one for at, inner in enumerate(template) for name, one in fixed(inner, f"{path}/{at}").items()}
+    return {} if "{{" in str(template) else {path: template}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_has_all_that_prefects_own_template_for_kubernetes_fixes_and_the_same_types(kind: str) -> None:
+    theirs = json.loads(PREFECTS.read_text())["prefect-kubernetes"]["kubernetes"]["default_base_job_configuration"]
+    ours = template(kind)
+    wanted = fixed(theirs["job_configuration"])
+    assert wanted["/job_manifest/spec/template/spec/parallelism"] == 1
+    assert wanted.items() <= fixed(ours["job_configuration"]).items()
+    assert set(ours["job_configuration"]) == set(theirs["job_configuration"])
+    there, here = theirs["variables"]["properties"], ours["variables"]["properties"]
+    assert len(set(there) & set(here)) >= 12, "cpu and memory are one each: what a run asks for is what it may have"
+    for name in set(there) & set(here):
+        same = ("type", "enum", "additionalProperties", "allOf")
+        assert [here[name].get(key) for key in same] == [there[name].get(key) for key in same] or name == "image_pull_policy"  # fmt: skip
+    assert ours["variables"]["definitions"]["KubernetesClusterConfig"]["required"] == ["config", "context_name"]
+
+
+def secret(*values: str) -> dict[str, str]:
+    """The keys that runs.env.example names for the secret of the runs."""
+    lines = [line for line in (FOLDER / "runs.env.example").read_text().splitlines() if not line.startswith("#")]
+    assert all(line.endswith("=") for line in lines), "the example has no values"
+    return {line.partition("=")[0]: value for line, value in zip(lines, values or [""] * len(lines), strict=False)}
+
+
+def test_the_image_and_the_secret_hold_all_that_a_run_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = image_environment()
+    assert image.items() >= (PATIENT | TELEMETRY).items()
+    for name in [name for name in os.environ if name.startswith(("NEEDLEDROP_", "MLFLOW_", "PREFECT_", "AWS_"))]:
+        monkeypatch.delenv(name)
+    filled = dict.fromkeys(secret(), "http://one.example")
+    for name, value in (image | filled).items():
+        monkeypatch.setenv(name, value)
+    environment = shared(Environment())
+    assert environment.checkouts == Path("/work/checkouts")
+    unset = {name for name, value in environment if value is None} - {"prefect_api_key", "mlflow_token", "aws_session_token"}  # fmt: skip
+    assert not unset, f"runs.env.example does not name {unset}"
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(900)
+def test_what_a_jobs_container_runs_finds_its_code_and_the_ledger(deployed: Line, tmp_path: Path) -> None:
+    """The pod without a cluster: the image's environment, the secret, the command, and an empty work folder."""
+    run = deployed.submit("needledrop-approve/approve", version=999, by=USER, reason="heard it")
+    (work := tmp_path / "work").mkdir()
+    image = {name: value.replace("/work", str(work)) for name, value in image_environment().items()}
+    given = {name: deployed.environment[name] for name in secret() if name in deployed.environment}
+    ours = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PREFECT__FLOW_RUN_ID": str(run)}
+    command = rendered("cpu", command="prefect flow-run execute")["spec"]["template"]["spec"]["containers"][0]["args"]
+    done = subprocess.run(
+        [*ENTRY, *command.split()], cwd=work, env=image | given | ours, capture_output=True, text=True, check=False
+    )
+    assert "UnknownVersion" in deployed.state(run)[2], done.stdout + done.stderr
+    assert (work / "checkouts" / "release-1" / "dvc.yaml").is_file()
 
 
 @pytest.mark.stack
