@@ -139,9 +139,12 @@ def check_settled(root: Path) -> None:
 
 def _read(repo: Any, root: Path) -> Graph:
     import networkx as nx  # type: ignore[import-untyped]
+    from dvc.scm import NoSCM
 
     nodes = [stage for stage in repo.index.stages if stage.cmd]
     _check_code(nodes, root)
+    if not isinstance(repo.scm, NoSCM):
+        _check_links(nodes, root)
     # DVC's own addresses and file names depend on the current folder; ours are from the root.
     names = {stage: _address(stage, root) for stage in nodes}
     rank = {stage: number for number, stage in enumerate(nodes)}
@@ -175,6 +178,21 @@ def _check_code(nodes: list[Any], root: Path) -> None:
             raise Refusal(
                 f"dvc.yaml names {path}, which is not in {root}: a workspace is a clone of the project", USAGE
             )
+
+
+def _check_links(nodes: list[Any], root: Path) -> None:
+    """Refuse outputs behind a link that leads out of the repository, which DVC does only after the stage has run."""
+    for out in (out for node in nodes for out in node.outs):
+        for folder in Path(out.fs_path).parents:
+            if folder == root:
+                break
+            if folder.is_symlink() and not folder.resolve().is_relative_to(root):
+                name = folder.relative_to(root)
+                raise Refusal(
+                    f"{name} is a link to {folder.resolve()}, and DVC keeps nothing outside of the git repository: make {name} a "
+                    "folder (a mount is one); `dvc cache dir --local DIR` puts DVC's cache elsewhere",
+                    USAGE,
+                )
 
 
 def _address(node: Any, root: Path) -> str:

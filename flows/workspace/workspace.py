@@ -74,10 +74,12 @@ def find_workspace(start: Path | None = None) -> Workspace:
     """Return the nearest folder at or above `start` (default: the current one) with a `dvc.yaml`.
 
     Raises:
-        Refusal: there is none.
+        Refusal: there is none, or its path has a question mark.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file():
+            if "?" in str(folder):  # the address of a SQLite file ends there: it would lie elsewhere, and be shared
+                raise Refusal(f"{folder}: a workspace's path can have no question mark: rename the folder", USAGE)
             return Workspace(folder)
     raise Refusal(f"no dvc.yaml in {here} or above: run from a Needledrop project", USAGE)

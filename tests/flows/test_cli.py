@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.ledger.database import transaction
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 from .conftest import DIAMOND, ROOT, Cli
@@ -37,6 +39,23 @@ def test_outside_a_project_is_2(here: Cli, tmp_path: Path) -> None:
     done = here("plan", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no dvc.yaml") and done.stderr.count("\n") == 1
+
+
+def test_a_path_that_the_databases_cannot_have_is_2(toy: MakeToy, here: Cli) -> None:
+    root = toy(DIAMOND).root
+    odd = root.rename(root.with_name("why not?"))
+    done = here("status", cwd=odd)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "rename the folder" in done.stderr
+    assert sorted(path.name for path in root.parent.iterdir()) == ["why not?"], "nothing was written beside it"
+
+
+def test_other_odd_paths_are_worked_in(toy: MakeToy, here: Cli) -> None:
+    root = toy(DIAMOND).root
+    odd = Workspace(root.rename(root.with_name("two words #%41 é'&;")))
+    with transaction(Platform.at(odd)):
+        assert odd.ledger.is_file()
+    assert [path.name for path in odd.root.parent.iterdir()] == [odd.root.name]
+    assert here("plan", cwd=odd.root).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The graph as DVC tells it: order, parents, and why a stage would run."""
 
 import contextlib
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_either_side_of_a_conflict_in_the_lock_will_do(done: Workspace) -> None:
     assert "in.txt changed" in load_graph(done.root)["first"].reasons
     reproduce(done)
     assert not load_graph(done.root).pending
+
+
+def test_a_link_out_of_the_repository_is_refused_before_anything_runs(
+    toy: Callable[[str], Workspace], tmp_path: Path
+) -> None:
+    workspace = toy("stages:\n  s:\n    cmd: echo x > data/out.txt\n    outs: [data/out.txt]\n")
+    (tmp_path / "disk").mkdir()
+    (workspace.root / "data").symlink_to(tmp_path / "disk")
+    assert load_graph(workspace.root).pending, "without git DVC takes it"
+    subprocess.run(["git", "init", "-q", str(workspace.root)], check=True)
+    (workspace.root / ".dvc/config").write_text("")
+    with pytest.raises(Refusal, match=f"data is a link to {tmp_path / 'disk'}, and DVC keeps nothing outside"):
+        load_graph(workspace.root)
+    (workspace.root / "data").unlink()
+    (workspace.root / "data").mkdir()
+    assert load_graph(workspace.root).pending
 
 
 def test_arguments_are_the_named_words_of_the_command(toy) -> None:
