@@ -52,6 +52,9 @@ _PREFECT = {
 }
 
 
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
+
 _LONGEST_PAUSE_S = 12.0  # between two tries
 
 _SECRET = re.compile(r"(?i)([^=&]*(?:pass|token|secret|key|sig)[^=&]*=)[^&]*")
@@ -221,7 +224,19 @@ def prepare(prefect_home: Path, verbose: bool = False) -> Environment:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _ask_own_servers_directly()
     return read_environment()
+
+
+def _ask_own_servers_directly() -> None:
+    """Keep a proxy that the environment names for what is elsewhere; of servers on this machine it knows nothing."""
+    both = [name for upper in (*_PROXIES, "NO_PROXY") for name in (upper, upper.lower())]
+    found = {name: value for name in both if (value := os.environ.get(name))}
+    spared = [found.pop(name, "") for name in ("NO_PROXY", "no_proxy")]
+    if found:
+        hosts = [host.strip() for hosts in spared for host in hosts.split(",")]
+        together = ",".join(host for host in dict.fromkeys((*hosts, *_OWN_HOSTS)) if host)
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = together
 
 
 def retrying(together_s: float, *passing: type[BaseException]) -> "Retrying":
