@@ -1,6 +1,7 @@
 """The command line: `needledrop`. Each topic adds its commands; see flows/commands."""
 
 import argparse
+import errno
 import json
 import signal
 import sys
@@ -76,7 +77,13 @@ def _main(argv: Sequence[str] | None) -> int:
             raise
         return _fail(f"Prefect's temporary server did not start: {error}", ERROR, arguments.json)
     except OSError as error:
-        return _fail(f"{error.strerror or error}: {error.filename or 'no file'}", ERROR, arguments.json)
+        return _fail(_said(error), ERROR, arguments.json)
+
+
+def _said(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    free = "; free some, `needledrop doctor` says how much there is" if error.errno == errno.ENOSPC else ""
+    return f"{error.strerror or error}{where}{free}"
 
 
 def _check_text(arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli import _said
 from flows.workspace.processes import Processes
 from flows.workspace.workspace import Workspace
 
@@ -102,3 +103,14 @@ def test_bytes_that_are_no_text_are_refused_in_one_line(toy: MakeToy, here: Cli,
     assert "no utf-8 text" in done.stderr and "\\udc" in done.stderr
     assert json.loads(done.stdout)["code"] == 2
     assert not workspace.ledger.exists()
+
+
+@needs_full
+def test_a_full_disk_is_said_with_the_next_step() -> None:
+    with pytest.raises(OSError) as full, FULL.open("w") as file:
+        file.write("x")
+        file.flush()
+    assert _said(full.value) == "No space left on device; free some, `needledrop doctor` says how much there is"
+    with pytest.raises(OSError) as gone:
+        Path("/nowhere/file").read_text()
+    assert _said(gone.value) == "No such file or directory: /nowhere/file"
