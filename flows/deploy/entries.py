@@ -88,8 +88,8 @@ def read_deployments(root: Path, retrain_cron: str | None = None, jitter_s: int 
     return entries
 
 
-def next_time(schedule: Schedule, where: str = "") -> datetime:
-    """When a schedule fires next.
+def next_time(schedule: Schedule, where: str = "", now: datetime | None = None) -> datetime:
+    """When a schedule fires next, after `now`: this moment, where none is given.
 
     Raises:
         Refusal: never, or its words cannot be read.
@@ -102,12 +102,14 @@ def next_time(schedule: Schedule, where: str = "") -> datetime:
     except (ZoneInfoNotFoundError, ValueError):
         raise Refusal(f"{where}no time zone '{schedule.timezone}'; write it as Europe/Berlin or UTC", USAGE) from None
     try:
-        found: datetime = croniter(schedule.cron, datetime.now(zone)).get_next(datetime)  # type: ignore[no-untyped-call]
+        began = now.astimezone(zone) if now else datetime.now(zone)
+        # By the clock on the wall, as Prefect does it: six o'clock stays six where the clocks change in between.
+        found: datetime = croniter(schedule.cron, began.replace(tzinfo=None)).get_next(datetime)  # type: ignore[no-untyped-call]
     except CroniterBadDateError:
         raise Refusal(f"{where}the schedule '{schedule.cron}' never fires: there is no such day", USAGE) from None
     except (CroniterError, ValueError, KeyError) as error:
         raise Refusal(f"{where}'{schedule.cron}' is no cron schedule ({error}); weekly is '0 3 * * 1'", USAGE) from None
-    return found
+    return found.replace(tzinfo=zone, fold=began.fold)
 
 
 def _changed(entry: Deployment, cron: str | None, jitter_s: int | None) -> Deployment:

@@ -1,6 +1,7 @@
 """`needledrop deploy` against a real Prefect server: what it makes, that again is nothing, and what it refuses."""
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from flows.deploy.apply import Done, deploy
-from flows.deploy.entries import read_deployments
+from flows.deploy.entries import Schedule, next_time, read_deployments
 from flows.environment import Environment
 from flows.errors import Refusal
 
@@ -139,3 +140,19 @@ def test_the_command_says_what_it_made_and_when_it_runs_next(
     assert "needledrop-retrain/retrain" in said and "next run 20" in said
     assert main(["deploy", "--retrain-cron", "0 0 30 2 *"]) == 2
     assert "never fires" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cron", "now", "then"),
+    [
+        ("0 6 * * *", "2027-03-27T12:00+01:00", "2027-03-28T06:00+02:00"),  # clocks go forward in between
+        ("30 2 * * *", "2026-10-25T12:00+01:00", "2026-10-26T02:30+01:00"),
+        ("0 6 * * *", "2026-10-24T12:00+02:00", "2026-10-25T06:00+01:00"),  # and back
+        ("*/15 * * * *", "2026-10-25T02:05+01:00", "2026-10-25T02:15+01:00"),  # the second time it is two o'clock
+        ("0 3 * * 1", "2026-11-28T12:00+01:00", "2026-11-30T03:00+01:00"),
+    ],
+)
+def test_a_schedule_keeps_to_the_clock_on_the_wall(cron: str, now: str, then: str) -> None:
+    schedule = Schedule(cron=cron, timezone="Europe/Berlin", slug="one")
+    found = next_time(schedule, now=datetime.fromisoformat(now))
+    assert found.isoformat(timespec="minutes") == then
