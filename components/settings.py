@@ -18,6 +18,9 @@ _CONFLICT = re.compile(r"^(?:<{7}|>{7})(?: .*)?$", flags=re.M)
 
 T = TypeVar("T")
 
+sections_read: dict[tuple[Path, str], Any] = {}
+"""Every section that this process has read, as it stood in the file."""
+
 
 class ParamsError(ValueError):
     """The user's ``params.yaml`` is wrong; the message names the key, the value and the rule."""
@@ -99,8 +102,26 @@ def parse_section(kind: type[T] | Any, name: str, tree: dict[str, Any]) -> T:
 
 def read_section(kind: type[T] | Any, name: str, path: Path = PARAMS_FILE) -> T:
     """Read and check one section of ``params.yaml``; what each stage's main calls first."""
-    section: T = parse_section(kind, name, read_params(path))
+    tree = read_params(path)
+    section: T = parse_section(kind, name, tree)
+    sections_read[path.absolute(), name] = tree[name]
     return section
+
+
+def differences(key: str, old: Any, new: Any) -> list[str]:
+    """Return each key below ``key`` that is another in two trees of values, with both values in words."""
+    before, now = _flat(key, old), _flat(key, new)
+    return [
+        f"{name}: {before.get(name, 'absent')} -> {now.get(name, 'absent')}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name, "absent") != now.get(name, "absent")
+    ]
+
+
+def _flat(key: str, value: Any) -> dict[str, str]:
+    if isinstance(value, dict):
+        return {name: text for inner, more in value.items() for name, text in _flat(f"{key}.{inner}", more).items()}
+    return {} if value is None else {key: str(value)}
 
 
 def _problem(section: str, detail: ErrorDetails, value: Any) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from components import inputs
 from components.settings import ParamsError
 
 EXIT_ERROR = 1
@@ -35,11 +36,15 @@ def arguments(doc: str | None, *names: str, choices: dict[str, tuple[str, ...]] 
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage: a user's mistake becomes one line and an exit code, never a traceback."""
+    """Run a stage: a user's mistake becomes one line and an exit code, never a traceback.
+
+    An edit of its code or params while it runs is an error at its end; see ``components.inputs``.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("components").setLevel(logging.INFO)  # our own lines, not those of libraries
     try:
-        main()
+        with inputs.watched():
+            main()
     except ParamsError as error:
         sys.exit(_say(error, EXIT_USAGE))
     except ValueError as error:
@@ -71,6 +76,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield part
         with part.open("rb") as handle:
             os.fsync(handle.fileno())
+        inputs.require_same_code()
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -91,6 +97,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield part
         for written in (*part.rglob("*"), part):
             _sync(written)
+        inputs.require_same_code()
         _publish(part, path)
         _sync(path.parent)
     finally:

@@ -19,14 +19,16 @@ from flows.environment import read_environment
 from flows.errors import GATE_FAILED, OK, VERDICT_CODES, Refusal
 from flows.gate.flow import gate
 from flows.gate.run import GateResult
+from flows.gate.settings import GateSettings, read_settings
 from flows.ledger.errors import LedgerError
 from flows.ledger.lease import LeaseLost, check
+from flows.registration.current import Held, edits_since
 from flows.registration.register import Registration, can_register, register, remembered, stands, state_of
 from flows.registry.tracking import Unreachable
 from flows.release.announce import tell_refused, tell_verdict
 from flows.release.states import UNDECIDED, VERDICTS
 from flows.workspace.begin import begin
-from flows.workspace.graph import Graph, load_graph
+from flows.workspace.graph import Graph, Stage, load_graph
 from flows.workspace.observe import Unanswered, is_outside, observe
 from flows.workspace.platform import Platform
 from flows.workspace.processes import Processes
@@ -102,7 +104,7 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
         try:
             if is_outside(workspace) and (observed := observe_task(workspace)):
                 terminal.say(observed)
-            graph = load_graph(workspace.root)
+            graph, policy = load_graph(workspace.root), gate_policy(workspace.root)
             terminal.say(_opening(graph, run))
             run_stages(graph, workspace, run, processes, terminal, summary.stages)
         except BaseException:
@@ -117,8 +119,10 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
             summary.registration = known or register_task(graph, workspace)
             terminal.say("\n" + summary.registration.sentence())
             if gating:
-                gate_if_due(workspace, summary, summary.registration.version, terminal)
+                gate_if_due(workspace, summary, summary.registration.version, terminal, policy)
             terminal.say(NEXT.format(version=summary.registration.version))
+        elif graph.pending and (edits := edits_since(graph)):
+            terminal.say(f"note: {edits}")
         show_in_prefect(summary)
         run.finish("finished", **summary.as_json())
         return summary
@@ -149,12 +153,36 @@ def observe_task(workspace: Workspace) -> str | None:
 
 @task(name="register", cache_policy=NO_CACHE, retries=0, persist_result=False)
 def register_task(graph: Graph, workspace: Workspace) -> Registration:
-    """Register what the graph made; trying again when MLflow does not answer is its own matter."""
-    return register(graph, Platform.at(workspace))
+    """Register what the graph made; trying again when MLflow does not answer is its own matter.
+
+    Raises:
+        Refusal: inputs of a stage are others than when the graph was read.
+    """
+    held = Held(workspace)
+    if edits := edits_since(graph):
+        raise Refusal(f"not registered: {edits}")
+    return register(graph, Platform.at(workspace), held)
 
 
-def gate_if_due(workspace: Workspace, summary: Retrain, version: int, terminal: Terminal) -> None:
+def gate_policy(root: Path) -> GateSettings | Refusal:
+    """Read the gate's settings when a run begins, or why they cannot be used: that is said when they are needed."""
+    try:
+        return read_settings(root)
+    except Refusal as refusal:
+        return refusal
+
+
+def gate_if_due(
+    workspace: Workspace, summary: Retrain, version: int, terminal: Terminal, policy: GateSettings | Refusal
+) -> None:
     """Gate a version that has no verdict yet, and note what came of it; what cannot be gated stays registered.
+
+    Args:
+        workspace: that it was made in.
+        summary: gets the verdict.
+        version: which.
+        terminal: to speak to.
+        policy: the gate's settings, as they were when the run began.
 
     Raises:
         Unreachable, LedgerError, LeaseLost: a server was away; a run that counted as finished would never be made up for.
@@ -166,7 +194,9 @@ def gate_if_due(workspace: Workspace, summary: Retrain, version: int, terminal: 
         terminal.say(stands(version, state))
         return
     try:
-        result = gate(workspace.root, version)
+        if isinstance(policy, Refusal):
+            raise policy
+        result = gate(workspace.root, version, settings=policy)
     except (Unreachable, LedgerError, LeaseLost) as error:
         raise type(error)(f"{error}; version {version} is registered: run the same again to gate it") from error
     except Refusal as refusal:
@@ -182,6 +212,11 @@ def gate_if_due(workspace: Workspace, summary: Retrain, version: int, terminal: 
     summary.gate, summary.verdict = result, result.verdict
     terminal.say(f"gate: {result.verdict}. {result.words.headline}. {result.words.found}")
     terminal.say(f"      {result.page}")
+    if gate_policy(workspace.root) != policy:
+        terminal.say(
+            f"note: gate.yaml was edited since this run began, and its gate held to it as it was: `needledrop gate {version}` "
+            "judges by the edited one"
+        )
     from flows.lineage.card import log_card
 
     log_card(platform, version)
@@ -190,15 +225,17 @@ def gate_if_due(workspace: Workspace, summary: Retrain, version: int, terminal: 
 
 # Prefect's own cache could skip a stage that DVC would run; a retry would only repeat a pure function.
 @task(cache_policy=NO_CACHE, retries=0, persist_result=False)
-def stage_task(stage: str, root: Path, run: Run, processes: Processes, show: Callable[[str, str], None]) -> StageResult:
-    """Run one stage as a Prefect task; its lines also go to the task's log."""
+def stage_task(
+    stage: Stage, root: Path, run: Run, processes: Processes, show: Callable[[str, str], None]
+) -> StageResult:
+    """Run one stage as a Prefect task, with its inputs as they were when the run began; its lines also go to the task's log."""
     logger = get_run_logger()
 
     def both(name: str, line: str) -> None:
         show(name, line)
         logger.info("%s", line)
 
-    return run_stage(stage, root, run, processes, both)
+    return run_stage(stage.name, root, run, processes, both, stage.inputs)
 
 
 def run_stages(
@@ -229,7 +266,7 @@ def run_stages(
                 named = stage_task.with_options(name=stage.name, task_run_name=stage.name)
                 parents = [futures[parent] for parent in stage.parents if parent in futures]
                 future = named.submit(
-                    stage.name,
+                    stage,
                     workspace.root,
                     run,
                     processes,

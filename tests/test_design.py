@@ -16,7 +16,7 @@ from components.settings import Section
 
 ROOT = Path(__file__).parent.parent
 SHARED = {
-    "settings", "stage", "tables", "store", "increments", "code", "containers", "device", "hub", "media", "modalities", "pages",
+    "settings", "stage", "inputs", "tables", "store", "increments", "code", "containers", "device", "hub", "media", "modalities", "pages",
     "plot_style", "sound_graph", "syntax", "taxonomy",
 }  # fmt: skip
 USES_MODEL = {"training", "evaluation", "indexing"}

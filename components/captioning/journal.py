@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from components.captioning.completion import LENGTH, STOP, Completion, LanguageModel, Request
+from components.inputs import require_same_code
 from components.stage import own_file
 
 _SYNC_S = 1.0  # what a power cut may take; a killed process loses nothing
@@ -93,6 +94,7 @@ class Journal:
 
     def _append(self, line: bytes) -> None:
         if self._file is None:
+            require_same_code()  # the identity is that of the code on disk
             self._path.parent.mkdir(parents=True, exist_ok=True)
             own_file(self._path)
             self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)

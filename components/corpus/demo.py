@@ -16,6 +16,7 @@ from components.corpus.params import DemoCorpus, SeedLibrary
 from components.corpus.render import render_audio, render_video
 from components.corpus.sentences import artist_name, describe, track_title
 from components.corpus.world import Clip, World, draw_clip, factors, read_world, stream, truth_row
+from components.inputs import require_same_code
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ def _render_missing(
         for chunk in chunks
     ]
     for chunk in stage.progress(_in_processes(jobs, params.workers), f"corpus {label}", len(jobs)):
+        require_same_code()  # the keys hold the digest of the code
         ledger.add((name, keys[name][1]) for name in chunk)
     log.info("corpus %s: %d files, %d rendered, %d kept", label, len(keys), len(missing), len(keys) - len(missing))
 

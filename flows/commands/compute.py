@@ -116,10 +116,14 @@ def _register(arguments: argparse.Namespace) -> int:
     from flows.workspace.begin import begin
 
     with begin(workspace, arguments.wait):
-        from flows.registration.register import register
+        from flows.registration.current import Held, require_made
+        from flows.registration.register import can_register, register
         from flows.workspace.graph import load_graph
 
-        registration = register(load_graph(workspace.root), platform)
+        held, graph = Held(workspace), load_graph(workspace.root)
+        if can_register(graph):
+            require_made(graph)
+        registration = register(graph, platform, held)
     if arguments.json:
         return emit(registration.as_json())
     print(registration.sentence())

@@ -61,13 +61,13 @@ class GateResult:
         return vars(self) | {"words": self.words.model_dump(), "checks": checks}
 
 
-def run_gate(graph: Graph, platform: Platform, version: int | None) -> GateResult:
-    """Gate a version; the caller holds the workspace's lock.
+def run_gate(graph: Graph, platform: Platform, version: int | None, settings: GateSettings | None = None) -> GateResult:
+    """Gate a version by `settings`, or by gate.yaml where there are none; the caller holds the workspace's lock.
 
     Raises:
         Refusal: it cannot be gated; the message says why, and nothing has changed.
     """
-    settings = read_settings(platform.workspace.root)
+    settings = settings or read_settings(platform.workspace.root)
     client = mirror(platform)
     release, champion = _pair(platform, version)
     uri = platform.tracking_uri

@@ -21,6 +21,7 @@ from flows.errors import Refusal
 from flows.ledger.database import reading
 from flows.ledger.lease import check
 from flows.registration.code import code_of
+from flows.registration.current import Held
 from flows.registration.entry import enter, known
 from flows.registry.digest import Digests, digests
 from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
@@ -72,21 +73,27 @@ def can_register(graph: Graph) -> bool:
     return all(stage in graph for stage in ("training", "evaluation", "indexing"))
 
 
-def register(graph: Graph, platform: Platform) -> Registration:
+def register(graph: Graph, platform: Platform, held: Held | None = None) -> Registration:
     """Register what the files hold, if it is not registered yet, and make it the challenger.
 
     Call it while holding the workspace's lock.
 
+    Args:
+        graph: of the files.
+        platform: with MLflow and the ledger.
+        held: params and code as they were when the files were known to be theirs; None: as they are now.
+
     Raises:
         Unreachable: MLflow did not answer; the files stay, and the message says what to run later.
-        Refusal: there is nothing to register, or model and index are no pair.
+        Refusal: there is nothing to register, model and index are no pair, or params or code were edited meanwhile.
     """
+    held = held or Held(platform.workspace)
     if not can_register(graph):
         raise Refusal("dvc.yaml has no training, evaluation and indexing: nothing to register")
     try:
         client = connect(platform)
         with answering(platform.tracking_uri):
-            done = _register(client, platform, graph)
+            done = _register(client, platform, graph, held)
     except Unreachable as error:
         raise Unreachable(f"{error}; the results stay: run `needledrop register` later") from error.__cause__
     write_json(platform.workspace.receipt, done.as_json())
@@ -122,9 +129,10 @@ def stands(version: int, state: State) -> str:
     return f"gate: not again, version {version} is {state.replace('_', ' ')}; see `needledrop release show {version}`"
 
 
-def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Registration:
+def _register(client: "MlflowClient", platform: Platform, graph: Graph, held: Held) -> Registration:
     began = time.monotonic()
     names = digests(graph, platform.workspace, code_of(platform.workspace))
+    held.require_unchanged()
     version = find_version(client, names.content)
     new = version is None
     if version is None:
@@ -132,7 +140,7 @@ def _register(client: "MlflowClient", platform: Platform, graph: Graph) -> Regis
         experiment = experiment_id(client, platform.workspace, EXPERIMENT)
         check()
         clear_half_runs(client, experiment, workspace_id(platform.workspace), names.content)
-        version = _create(client, experiment, graph, platform.workspace, names)
+        version = _create(client, experiment, graph, platform.workspace, names, held)
     enter_as_challenger(client, platform, version)
     problem = commit_problem(platform.workspace.root) if new else None
     return Registration(
@@ -200,7 +208,7 @@ def workspace_id(workspace: Workspace) -> str:
 
 
 def _create(
-    client: "MlflowClient", experiment: str, graph: Graph, workspace: Workspace, names: Digests
+    client: "MlflowClient", experiment: str, graph: Graph, workspace: Workspace, names: Digests, held: Held
 ) -> "ModelVersion":
     """Write the run, then the version."""
     import mlflow
@@ -214,6 +222,11 @@ def _create(
     version_tags = {f"needledrop.{key}": value for key, value in asdict(names).items()}
     version_tags |= {DIGEST_TAG: names.content, RUN_TAG: run.info.run_id}
     check()  # the files may have taken minutes
+    try:
+        held.require_unchanged()
+    except Refusal:
+        clear_half_runs(client, experiment, workspace_id(workspace), names.content)
+        raise
     with redirect_stderr(io.StringIO()):  # it reports its steps there
         version: ModelVersion = mlflow.register_model(source, MODEL, tags=version_tags)
     return version

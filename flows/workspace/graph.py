@@ -10,11 +10,12 @@ import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from components.settings import conflict
+from components.settings import conflict, differences
 from flows.errors import BUSY, USAGE, Refusal
 from flows.workspace.files import Files
+from flows.workspace.inputs import Inputs, Reader
 from flows.workspace.workspace import LOCK_FILE
 
 _SETTLE = "choose between the two sides and take the marks out"
@@ -24,6 +25,11 @@ _PROJECT = {
     LOCK_FILE: f"`git checkout --ours {LOCK_FILE}` or `--theirs` takes one side, then `needledrop retrain` brings it up to date",
     ".dvc/config": _SETTLE,
 }
+
+ALWAYS: Final = "always runs (always_changed in dvc.yaml)"
+"""Of a stage that is never up to date."""
+NOT_CACHED: Final = "is not in DVC's cache"
+"""How the reason of an output ends that is as it was written, and only has no copy."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Stage:
     """Stages whose outputs it reads."""
     reasons: tuple[str, ...]
     """Why its own state asks for a run, in words; empty when nothing changed."""
+    inputs: Inputs
+    """What people can edit of what it reads, as it is now."""
 
     def argument(self, name: str) -> Path:
         """The path given as `--name`.
@@ -148,7 +156,9 @@ def _read(repo: Any, root: Path) -> Graph:
     # DVC's own addresses and file names depend on the current folder; ours are from the root.
     names = {stage: _address(stage, root) for stage in nodes}
     rank = {stage: number for number, stage in enumerate(nodes)}
+    made = [os.path.relpath(out.fs_path, root) for node in nodes for out in node.outs]
     edges = repo.index.graph.subgraph(nodes).reverse()  # DVC points from a stage to what it needs
+    reader = Reader(str(root))
     stages: list[Stage] = []
     unsettled: set[Any] = set()
     for node in nx.lexicographical_topological_sort(edges, key=rank.__getitem__):
@@ -165,6 +175,7 @@ def _read(repo: Any, root: Path) -> Graph:
                 outputs=tuple(os.path.relpath(out.fs_path, root) for out in node.outs),
                 parents=tuple(names[parent] for parent in parents),
                 reasons=reasons,
+                inputs=reader.read(node, lambda path: not any(_overlap(path, out) for out in made)),
             )
         )
     return Graph(root, tuple(stages))
@@ -195,6 +206,10 @@ def _check_links(nodes: list[Any], root: Path) -> None:
                 )
 
 
+def _overlap(path: str, other: str) -> bool:
+    return Path(path).is_relative_to(other) or Path(other).is_relative_to(path)
+
+
 def _address(node: Any, root: Path) -> str:
     file = os.path.relpath(node.path, root)
     return str(node.name) if file == "dvc.yaml" else f"{file}:{node.name}"
@@ -210,7 +225,7 @@ def _reasons(node: Any, ahead: set[str], root: Path) -> list[str]:
     if node.changed_stage():
         reasons.append("its command changed in dvc.yaml")
     if node.always_changed:
-        reasons.append("always runs (always_changed in dvc.yaml)")
+        reasons.append(ALWAYS)
     for dep in node.deps:
         if hasattr(dep, "params"):
             reasons += _param_reasons(dep)
@@ -229,7 +244,7 @@ def _out_reason(path: str, state: str) -> str:
     words = {
         "deleted": f"output {path} is missing",
         "new": f"output {path} is new",
-        "not in cache": f"output {path} is not in DVC's cache",
+        "not in cache": f"output {path} {NOT_CACHED}",
     }
     return words.get(state, f"output {path} was changed after the stage wrote it")
 
@@ -242,21 +257,7 @@ def _param_reasons(dep: Any) -> list[str]:
         return [_dep_reason(str(dep), changed)]
     before = dep.hash_info.value or {} if dep.hash_info else {}
     now = dep.read_params()
-    reasons = []
-    for section in changed or {}:
-        old, new = _flat(section, before.get(section)), _flat(section, now.get(section))
-        reasons += [
-            f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
-            for key in sorted(old.keys() | new.keys())
-            if old.get(key, "absent") != new.get(key, "absent")
-        ]
-    return reasons
-
-
-def _flat(key: str, value: Any) -> dict[str, str]:
-    if isinstance(value, dict):
-        return {name: text for inner, more in value.items() for name, text in _flat(f"{key}.{inner}", more).items()}
-    return {} if value is None else {key: str(value)}
+    return [edit for section in changed or {} for edit in differences(section, before.get(section), now.get(section))]
 
 
 def _arguments(command: str | list[str]) -> dict[str, str]:

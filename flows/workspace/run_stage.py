@@ -1,5 +1,6 @@
 """Run one stage through DVC, show what it says, keep its log."""
 
+import json
 import re
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from flows.errors import Refusal
 from flows.workspace import reproduce
+from flows.workspace.inputs import Inputs
 from flows.workspace.processes import Processes
 from flows.workspace.runs import Run
 
@@ -18,10 +20,15 @@ Outcome = Literal["ran", "restored", "skipped"]
 _OUTCOMES: dict[int, Outcome] = {reproduce.RAN: "ran", reproduce.RESTORED: "restored", reproduce.SKIPPED: "skipped"}
 _BAR = re.compile(r"\d+%\|")
 _TAIL_LINES = 12
+_EDITED = "since this run began, and an edit belongs to the next one: its result is not kept, run the same again"
 
 
 class StageFailed(Refusal):
     """A stage ended with an error; the message has its last lines and where its log is."""
+
+
+class StageEdited(StageFailed):
+    """Inputs of a stage were edited after the run began; nothing of it was noted."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,26 @@ class _Listener:
         self._log.close()
 
 
-def run_stage(stage: str, root: Path, run: Run, processes: Processes, show: Callable[[str, str], None]) -> StageResult:
+def run_stage(
+    stage: str,
+    root: Path,
+    run: Run,
+    processes: Processes,
+    show: Callable[[str, str], None],
+    inputs: Inputs | None = None,
+) -> StageResult:
     """Run `stage` with everything before it taken as done; `show(stage, line)` gets its output.
 
+    Args:
+        stage: its name.
+        root: of the workspace.
+        run: that it belongs to.
+        processes: of the run.
+        show: gets the stage and each line of its output.
+        inputs: what it is to run with; None: with what it finds.
+
     Raises:
+        StageEdited: its inputs were edited; no result of it was noted.
         StageFailed: it ended with an error.
         processes.Stopped: the run is being stopped.
     """
@@ -82,6 +105,7 @@ def run_stage(stage: str, root: Path, run: Run, processes: Processes, show: Call
     listener = _Listener(log, lambda line: show(stage, line))
     began = time.monotonic()
     command = [sys.executable, "-m", reproduce.__name__, stage, str(log)]
+    command += [json.dumps(asdict(inputs), default=str)] if inputs else []
     try:
         status = processes.run(command, root, listener)
     finally:
@@ -92,6 +116,8 @@ def run_stage(stage: str, root: Path, run: Run, processes: Processes, show: Call
         run.stage(
             {"name": stage, "outcome": "failed", "seconds": round(seconds, 2), "report": listener.report, "log": where}
         )
+        if status == reproduce.EDITED:
+            raise StageEdited(f"stage '{stage}': {listener.tail[-1]} {_EDITED}")
         raise StageFailed(_failure(stage, status, listener.tail, where))
     result = StageResult(stage, _OUTCOMES[status], round(seconds, 2), listener.report, where)
     run.stage(result.row())

@@ -356,6 +356,34 @@ def test_the_digest_covers_code_params_and_files(workspace: Workspace, graph: Gr
     assert digests(graph, workspace, code_of(workspace)).params == first.params
 
 
+@pytest.mark.parametrize("name", ["params.yaml", "components/media.py"])
+def test_an_edit_while_it_is_registered_is_said_and_leaves_nothing(
+    workspace: Workspace, graph: Graph, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from flows.registration import record
+
+    def edited(*arguments: Any) -> Any:
+        text = (workspace.root / name).read_text()
+        (workspace.root / name).write_text(f"{text}\n# edited\n")
+        source = made(*arguments)
+        (workspace.root / name).write_text(text)  # what was copied meanwhile is not known
+        return source
+
+    made = record.model_source
+    monkeypatch.setattr(record, "model_source", edited)
+    with pytest.raises(Refusal, match=f"{name} was edited while the result was being registered"):
+        register(graph, Platform.at(workspace))
+    assert versions(workspace) == [] and live_runs(workspace) == []
+    monkeypatch.undo()
+    assert register(graph, Platform.at(workspace)).version == 1
+
+
+def test_files_that_are_not_of_the_params_of_now_are_not_registered(workspace: Workspace, here: Cli) -> None:
+    done = here("register", cwd=workspace.root)
+    assert done.returncode == 1 and "stage 'corpus' is out of date" in done.stderr
+    assert not workspace.receipt.exists()
+
+
 def test_nothing_is_registered_from_files_that_were_never_made(workspace: Workspace, graph: Graph) -> None:
     (workspace.root / "dvc.lock").unlink()
     with pytest.raises(registering.Refusal, match="needledrop retrain"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from flows.workspace.graph import load_graph
 from flows.workspace.run_stage import StageFailed
 from flows.workspace.runs import read_runs
 from flows.workspace.workspace import Workspace
@@ -53,6 +54,38 @@ def test_a_run_then_nothing_then_only_what_changed(
     assert outcomes(workspace, prefect_server) == {
         "first": "skipped", "branch@left": "skipped", "branch@right": "restored", "last": "skipped",
     }  # fmt: skip
+
+
+MEANWHILE = """
+stages:
+  first:
+    cmd: cp in.txt first.txt
+    deps: [in.txt]
+    params: [training.steps]
+    outs: [first.txt]
+  second:
+    cmd: >-
+      cp first.txt second.txt; sed -i 's/  steps: 250/  steps: 999/' params.yaml
+    deps: [first.txt]
+    outs: [second.txt]
+  third:
+    cmd: cp second.txt third.txt
+    deps: [second.txt]
+    params: [training.seed]
+    outs: [third.txt]
+"""
+
+
+def test_an_edit_of_what_has_run_is_said_and_is_what_the_next_run_does(
+    toy: MakeToy, prefect_server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = toy(MEANWHILE)
+    assert set(outcomes(workspace, prefect_server).values()) == {"ran"}
+    assert (
+        "note: training.steps: 250 -> 999 since this run began, and an edit belongs to the next"
+        in capsys.readouterr().out
+    )
+    assert load_graph(workspace.root)["first"].reasons == ("training.steps: 250 -> 999",)
 
 
 def test_after_a_failure_nothing_that_depends_on_it_starts(toy: MakeToy, prefect_server: str) -> None:

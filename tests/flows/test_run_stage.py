@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from flows.workspace.graph import load_graph
+from flows.workspace.inputs import Inputs
 from flows.workspace.processes import Processes
-from flows.workspace.run_stage import StageFailed, StageResult, run_stage
+from flows.workspace.run_stage import StageEdited, StageFailed, StageResult, run_stage
 from flows.workspace.runs import Run, read_runs
 from flows.workspace.workspace import Workspace
 
@@ -24,9 +26,9 @@ stages:
 """
 
 
-def run(workspace: Workspace, stage: str) -> tuple[StageResult, list[str]]:
+def run(workspace: Workspace, stage: str, inputs: Inputs | None = None) -> tuple[StageResult, list[str]]:
     record, shown = Run(workspace), []
-    result = run_stage(stage, workspace.root, record, Processes(record.id), lambda _, line: shown.append(line))
+    result = run_stage(stage, workspace.root, record, Processes(record.id), lambda _, line: shown.append(line), inputs)
     return result, shown
 
 
@@ -63,6 +65,46 @@ def test_what_a_stage_says_does_not_decide_what_became_of_it(toy: Callable[[str]
     assert shown == ["Stage 'mimic' is cached - skipping run", "Updating lock file", "3 rows"], (
         "no line of its is hidden"
     )
+
+
+EDITS = """
+stages:
+  one:
+    cmd: cp in.txt one.txt; [ ! -e edit ] || . ./edit
+    deps: [in.txt]
+    params: [training.steps]
+    outs: [one.txt]
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        ("echo other > in.txt", "in.txt changed"),
+        ("sed -i 's/  steps: 250/  steps: 999/' params.yaml", "training.steps: 250 -> 999"),
+    ],
+)
+def test_an_edit_belongs_to_the_next_run(toy: Callable[[str], Workspace], edit: str, words: str) -> None:
+    workspace = toy(EDITS)
+    begun = load_graph(workspace.root)["one"].inputs
+    (workspace.root / "edit").write_text(edit)
+    with pytest.raises(StageEdited, match=f"stage 'one': {words} since this run began"):
+        run(workspace, "one", begun)
+    assert not (workspace.root / "dvc.lock").exists() and not list(workspace.root.glob(".dvc/cache/runs/*"))
+
+    (workspace.root / "edit").unlink()
+    with pytest.raises(StageEdited, match=words):  # it was edited before it could start
+        run(workspace, "one", begun)
+    assert run(workspace, "one", load_graph(workspace.root)["one"].inputs)[0].outcome == "ran"
+    assert load_graph(workspace.root).pending == {}
+
+
+def test_another_entry_in_dvc_yaml_is_an_edit(toy: Callable[[str], Workspace]) -> None:
+    workspace = toy(ONE)
+    begun = load_graph(workspace.root)["one"].inputs
+    (workspace.root / "dvc.yaml").write_text(ONE.replace("one is made", "another"))
+    with pytest.raises(StageEdited, match=r"its entry in dvc\.yaml changed since this run began"):
+        run(workspace, "one", begun)
 
 
 def test_what_dvc_cannot_do_is_told_in_its_words(toy: Callable[[str], Workspace]) -> None:
