@@ -55,6 +55,22 @@ _PREFECT = {
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 
+_OF_OTHERS = frozenset((
+    # another tool's run, experiment, model, folder or copy of a database: what is logged or read would be theirs
+    "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT", "MLFLOW_ACTIVE_MODEL_ID",
+    "MLFLOW_TRACKING_DIR", "MLFLOW_REGISTRY_DIR", "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+    "MLFLOW_ENABLE_ASYNC_LOGGING", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION",
+    # another server's database, a profile that is not in our PREFECT_HOME, and no temporary server
+    "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "PREFECT_SERVER_EPHEMERAL_ENABLED",
+    # what a hook has, which speaks of the hook's own repository
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX",
+    # a stage or an experiment of another DVC project
+    "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_EXP_AUTO_PUSH", "DVC_EXP_GIT_REMOTE",
+))  # fmt: skip
+"""Variables that other tools leave behind, and that would lead the libraries away from this workspace."""
+
 _LONGEST_PAUSE_S = 12.0  # between two tries
 
 _SECRET = re.compile(r"(?i)([^=&]*(?:pass|token|secret|key|sig)[^=&]*=)[^&]*")
@@ -206,7 +222,8 @@ def read_environment() -> Environment:
 def prepare(prefect_home: Path, verbose: bool = False) -> Environment:
     """Set safe defaults for the libraries, before any of them is imported, and read the settings.
 
-    Variables that the user set stay as they are.
+    Variables that the user set stay as they are, but for those of another tool's run or repository: they are taken away, and
+    that is said on standard error.
 
     Args:
         prefect_home: where Prefect keeps its own state.
@@ -224,6 +241,10 @@ def prepare(prefect_home: Path, verbose: bool = False) -> Environment:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    if others := sorted(_OF_OTHERS & os.environ.keys()):
+        print(f"note: not followed here, another tool has set it: {', '.join(others)}", file=sys.stderr, flush=True)
+        for name in others:
+            del os.environ[name]
     _ask_own_servers_directly()
     return read_environment()
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.errors import ERROR, OK, Refusal
+from flows.registry.moved import lead_here
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace, find_workspace
 
@@ -90,6 +91,8 @@ def main() -> int:
         # Without this the MLflow server starts ten processes and takes 1 GB.
         os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         workspace.state.mkdir(parents=True, exist_ok=True)
+        if workspace.mlflow_database.exists():
+            lead_here(workspace)
         return _serve(servers(platform, arguments.mlflow_port, arguments.prefect_port), workspace)
     except Refusal as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from components.stage import atomic_file
 from flows.environment import redact, retrying
 from flows.errors import Refusal
 from flows.registry.hints import hint
+from flows.registry.moved import lead_here
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
@@ -51,6 +52,8 @@ def connect(platform: Platform, patient: bool = True) -> "MlflowClient":
     with answering(uri):
         if platform.environment.tracking_uri is None and not platform.workspace.mlflow_database.exists():
             _create_database(platform.workspace)
+        if platform.environment.tracking_uri is None:
+            lead_here(platform.workspace)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         if platform.environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word

@@ -1,6 +1,7 @@
 """The command line: quick help, one-line errors, stable exit codes, JSON alone on standard output."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,6 +57,23 @@ def test_other_odd_paths_are_worked_in(toy: MakeToy, here: Cli) -> None:
         assert odd.ledger.is_file()
     assert [path.name for path in odd.root.parent.iterdir()] == [odd.root.name]
     assert here("plan", cwd=odd.root).returncode == 0
+
+
+OTHERS = {
+    "MLFLOW_RUN_ID": "c0ffee", "MLFLOW_EXPERIMENT_NAME": "theirs", "PREFECT_PROFILE": "theirs", "GIT_DIR": "/theirs", "DVC_EXP_NAME": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [("status",), ("plan", "--json"), ("recommend", "--text", "x")])
+def test_what_another_tool_has_left_in_the_environment_is_not_followed(
+    toy: MakeToy, here: Cli, words: tuple[str, ...]
+) -> None:
+    workspace = toy(DIAMOND)
+    done = here(*words, cwd=workspace.root, **OTHERS)
+    assert f"note: not followed here, another tool has set it: {', '.join(sorted(OTHERS))}\n" in done.stderr
+    assert not OTHERS.keys() & os.environ.keys()
+    assert "--json" not in words or json.loads(done.stdout)["pending"] == 4
+    assert "not followed" not in here(*words, cwd=workspace.root).stderr
 
 
 @pytest.mark.parametrize(

@@ -378,6 +378,19 @@ def test_an_edit_while_it_is_registered_is_said_and_leaves_nothing(
     assert register(graph, Platform.at(workspace)).version == 1
 
 
+def test_another_tools_run_is_left_alone(
+    workspace: Workspace, graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlflow = client(workspace)
+    theirs = mlflow.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", theirs)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+    prepare(workspace.prefect_home)
+    assert register(graph, Platform.at(workspace)).run_id != theirs
+    assert mlflow.get_run(theirs).data.params == {}
+    assert "MLFLOW_EXPERIMENT_NAME, MLFLOW_RUN_ID" in capsys.readouterr().err
+
+
 def test_files_that_are_not_of_the_params_of_now_are_not_registered(workspace: Workspace, here: Cli) -> None:
     done = here("register", cwd=workspace.root)
     assert done.returncode == 1 and "stage 'corpus' is out of date" in done.stderr

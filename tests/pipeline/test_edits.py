@@ -20,9 +20,8 @@ import pytest
 import yaml
 
 from flows.gate.settings import SHIPPED
-from tests.pipeline.conftest import Project, make_project
 
-__all__ = ["make_project"]
+from .conftest import Project
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(5400)]
 
