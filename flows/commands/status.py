@@ -7,7 +7,7 @@ from rich.console import Console
 from flows.environment import Environment, redact
 from flows.errors import OK, Refusal
 from flows.registry import tracking
-from flows.release.mirror import ALIASES, CHAMPION, PREVIOUS, standing
+from flows.release.mirror import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, standing
 from flows.workspace.console import console
 from flows.workspace.graph import load_graph
 from flows.workspace.lock import holder
@@ -126,6 +126,11 @@ def _show_releases(out: Console, releases: dict[str, Any], shown: dict[str, int]
     for alias in gone:
         back = alias == CHAMPION and PREVIOUS in ledger and PREVIOUS not in gone
         way = ", or `needledrop rollback --by YOU --reason WHY`" if back else ""
+        way += (
+            ", or `needledrop register` enters what the files hold anew"
+            if alias == CHALLENGER
+            else f", or `needledrop retire {ledger[alias]} --by YOU --reason WHY` ends it in the open"
+        )
         said = f"{alias}, version {ledger[alias]}, is gone from MLflow: bring it back from the backup of its store{way}"
         out.print(f"  {said}", markup=False, soft_wrap=True)
     behind = [alias for alias in ALIASES if alias not in gone and shown.get(alias) != ledger.get(alias)]

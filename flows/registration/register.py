@@ -26,8 +26,9 @@ from flows.registration.entry import enter, known
 from flows.registry.digest import Digests, digests
 from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
 from flows.release.mirror import DIGEST_TAG, RUN_TAG, mirror, standing
-from flows.release.releases import read
+from flows.release.releases import OtherContent, read
 from flows.release.states import State
+from flows.release.table import Release
 from flows.release.unit import read_pair
 from flows.workspace.graph import Graph
 from flows.workspace.platform import Platform
@@ -43,7 +44,19 @@ WORKSPACE_TAG = "needledrop.workspace"
 
 @dataclass(frozen=True)
 class Registration:
-    """What the registry holds for these files."""
+    """What the registry holds for these files.
+
+    Attributes:
+        version: number of the model version.
+        new: whether it was made now.
+        digest: of its content.
+        run_id: of its MLflow run.
+        aliases: that the ledger gives it.
+        tracking: where MLflow is.
+        seconds: what making it took.
+        instead_of: the version of the same content that it takes the place of, which was deleted in MLflow.
+        note: what it lacks; of a new one only.
+    """
 
     version: int
     new: bool
@@ -52,8 +65,8 @@ class Registration:
     aliases: list[str] = field(default_factory=list)
     tracking: str = ""
     seconds: float = 0.0
+    instead_of: int | None = None
     note: str = ""
-    """What it lacks; of a new one only."""
 
     def as_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -64,8 +77,9 @@ class Registration:
         what = "registered" if self.new else "already registered"
         names = f" ({', '.join(self.aliases)})" if self.aliases else ""
         took = f" in {self.seconds:.1f} s" if self.new else ""
+        gone = f", instead of version {self.instead_of}, which is gone from MLflow" if self.instead_of else ""
         note = f"; {self.note}" if self.note else ""
-        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{took}{note}"
+        return f"{MODEL} version {self.version}{names}: {what} at {self.tracking}{took}{gone}{note}"
 
 
 def can_register(graph: Graph) -> bool:
@@ -110,12 +124,14 @@ def remembered(graph: Graph, platform: Platform) -> Registration | None:
     except (OSError, ValueError, TypeError):
         return None
     same_store = last.tracking == redact(platform.tracking_uri) and exists(platform)
-    if not same_store or last.digest != digests(graph, platform.workspace, code_of(platform.workspace)).content:
+    if not same_store:
         return None
-    release = known(platform, last.digest)
+    name = digests(graph, platform.workspace, code_of(platform.workspace)).content
+    while (release := known(platform, name)) is not None and name != last.digest:
+        name = _named_anew(release)
     if release is None or release.version != last.version:
         return None
-    return replace(last, new=False, seconds=0.0, note="", aliases=_aliases(platform, last.version))
+    return replace(last, new=False, seconds=0.0, instead_of=None, note="", aliases=_aliases(platform, last.version))
 
 
 def state_of(platform: Platform, version: int) -> State:
@@ -133,28 +149,69 @@ def _register(client: "MlflowClient", platform: Platform, graph: Graph, held: He
     began = time.monotonic()
     names = digests(graph, platform.workspace, code_of(platform.workspace))
     held.require_unchanged()
-    version = find_version(client, names.content)
+    digest, gone = _name(client, platform, names.content)
+    version = find_version(client, digest)
     new = version is None
     if version is None:
         _require_pair(graph)
         experiment = experiment_id(client, platform.workspace, EXPERIMENT)
         check()
-        clear_half_runs(client, experiment, workspace_id(platform.workspace), names.content)
-        version = _create(client, experiment, graph, platform.workspace, names, held)
-    enter_as_challenger(client, platform, version)
+        clear_half_runs(client, experiment, workspace_id(platform.workspace), digest)
+        version = _create(client, experiment, graph, platform.workspace, names, digest, held)
+    try:
+        enter_as_challenger(client, platform, version)
+    except OtherContent:
+        if new:  # it would be nobody's
+            client.delete_model_version(MODEL, version.version)
+            clear_half_runs(client, experiment, workspace_id(platform.workspace), digest)
+        raise
     problem = commit_problem(platform.workspace.root) if new else None
     return Registration(
         version=int(version.version),
         new=new,
-        digest=names.content,
+        digest=digest,
         run_id=version.tags.get(RUN_TAG, ""),
         aliases=_aliases(platform, int(version.version)),
         tracking=redact(platform.tracking_uri),
         seconds=round(time.monotonic() - began, 2),
+        instead_of=gone if new else None,
         note=f"it does not know its commit, so `needledrop reproduce` cannot make it again: {problem}"
         if problem
         else "",
     )
+
+
+def _name(client: "MlflowClient", platform: Platform, content: str) -> tuple[str, int | None]:
+    """Return the digest that content is registered by, and the version that it takes the place of, if there is one.
+
+    MLflow gives a deleted version's number to no other, and the ledger forgets nothing: content whose version was deleted
+    gets another name and begins as a new challenger. Where the model or the whole store was made anew, numbers begin anew
+    too, and the version is made again by its own name.
+    """
+    gone = None
+    numbered = bool(client.search_registered_models(f"name = '{MODEL}'"))
+    while numbered and (release := known(platform, content)) is not None:
+        if find_version(client, content) is not None or not _has_run(client, release.run_id):
+            break
+        content, gone = _named_anew(release), release.version
+    return content, gone
+
+
+def _named_anew(release: Release) -> str:
+    return hashlib.sha256(f"{release.digest} after version {release.version}".encode()).hexdigest()
+
+
+def _has_run(client: "MlflowClient", run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return False
+        raise
+    return True
 
 
 def find_version(client: "MlflowClient", digest: str) -> "ModelVersion | None":
@@ -208,24 +265,24 @@ def workspace_id(workspace: Workspace) -> str:
 
 
 def _create(
-    client: "MlflowClient", experiment: str, graph: Graph, workspace: Workspace, names: Digests, held: Held
+    client: "MlflowClient", experiment: str, graph: Graph, workspace: Workspace, names: Digests, digest: str, held: Held
 ) -> "ModelVersion":
     """Write the run, then the version."""
     import mlflow
 
     from flows.registration.record import model_source, record
 
-    tags = {DIGEST_TAG: names.content, WORKSPACE_TAG: workspace_id(workspace)}
-    with mlflow.start_run(experiment_id=experiment, run_name=f"retrain {names.content[:8]}", tags=tags) as run:
+    tags = {DIGEST_TAG: digest, WORKSPACE_TAG: workspace_id(workspace)}
+    with mlflow.start_run(experiment_id=experiment, run_name=f"retrain {digest[:8]}", tags=tags) as run:
         record(client, run.info.run_id, graph, workspace, names)
         source = model_source(graph, workspace)
     version_tags = {f"needledrop.{key}": value for key, value in asdict(names).items()}
-    version_tags |= {DIGEST_TAG: names.content, RUN_TAG: run.info.run_id}
+    version_tags |= {DIGEST_TAG: digest, RUN_TAG: run.info.run_id}
     check()  # the files may have taken minutes
     try:
         held.require_unchanged()
     except Refusal:
-        clear_half_runs(client, experiment, workspace_id(workspace), names.content)
+        clear_half_runs(client, experiment, workspace_id(workspace), digest)
         raise
     with redirect_stderr(io.StringIO()):  # it reports its steps there
         version: ModelVersion = mlflow.register_model(source, MODEL, tags=version_tags)

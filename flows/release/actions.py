@@ -162,7 +162,11 @@ def rollback(platform: Platform, by: str | None, reason: str, expected_champion:
         raise Refusal(f"version {reigning.version} is the first champion: there is no previous one to roll back to")
     with answering(platform.tracking_uri):
         require_own(client, standing(platform))
-        verify_stored(client, target)
+        try:
+            verify_stored(client, target)
+        except (ArtifactsGone, MismatchedPair) as error:
+            step = f"or `needledrop retire {target.version} --by YOU --reason WHY`, and the champion before it is the next to restore"
+            raise ArtifactsGone(f"{error}; {step}") from None
     with transaction(platform) as connection:
         now = champion(connection)
         if now != reigning:

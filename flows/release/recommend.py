@@ -122,6 +122,8 @@ def _lost(client: "MlflowClient", now: Standing, alias: str, error: Refusal) -> 
     before = next((release for release in now.releases if release.version == now.aliases.get(PREVIOUS)), None)
     if alias == CHAMPION and before is not None and _is_whole(client, before):
         step += f", or `needledrop rollback --by YOU --reason WHY` to version {before.version}, which is whole"
+    if alias in (CHAMPION, PREVIOUS):
+        step += f", or end it in the open with `needledrop retire {number} --by YOU --reason WHY`"
     return f"{alias}, version {number}, {what}: {said}; {step}"
 
 

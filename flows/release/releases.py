@@ -14,12 +14,16 @@ from flows.release.states import ALLOWED, CHALLENGING, VERDICTS, State
 from flows.release.table import RELEASES, Release, columns_of, release_of
 
 __all__ = [
-    "RELEASES", "Release", "StaleState", "UnknownVersion", "add", "all_releases", "approve_too", "challenger", "champion", "move", "previous", "read",
+    "RELEASES", "OtherContent", "Release", "StaleState", "UnknownVersion", "add", "all_releases", "approve_too", "challenger", "champion", "move", "previous", "read",
 ]  # fmt: skip
 
 
 class StaleState(Refusal):
     """The version is not in the state that was expected; nothing has changed."""
+
+
+class OtherContent(Refusal):
+    """The ledger knows a version with other content, or content as another version; nothing has changed."""
 
 
 class UnknownVersion(Refusal):
@@ -70,7 +74,7 @@ def add(connection: Connection, release: Release, actor: str) -> Release:
         The release as the ledger has it.
 
     Raises:
-        Refusal: the ledger knows the version with other content, or the content as another version.
+        OtherContent: the ledger knows the version with other content, or the content as another version.
     """
     same = (RELEASES.c.version == release.version) | (RELEASES.c.digest == release.digest)
     row = connection.execute(select(RELEASES).where(same)).first()
@@ -80,7 +84,7 @@ def add(connection: Connection, release: Release, actor: str) -> Release:
         connection.execute(insert(RELEASES).values(**values, offered=number))
         return read(connection, release.version)
     if (row.version, row.digest) != (release.version, release.digest):
-        raise Refusal(
+        raise OtherContent(
             f"the ledger knows version {row.version} as content {row.digest[:12]}, MLflow has version "
             f"{release.version} as {release.digest[:12]}: they are not of one another; a new MLflow store needs "
             "a new ledger (see NEEDLEDROP_LEDGER_URL and MLFLOW_TRACKING_URI)"

@@ -378,6 +378,34 @@ def test_an_edit_while_it_is_registered_is_said_and_leaves_nothing(
     assert register(graph, Platform.at(workspace)).version == 1
 
 
+def test_a_version_that_was_deleted_in_mlflow_is_entered_anew(workspace: Workspace, graph: Graph) -> None:
+    platform = Platform.at(workspace)
+    first = register(graph, platform)
+    client(workspace).delete_model_version("needledrop", str(first.version))
+    second = register(graph, platform)
+    assert (second.version, second.new, second.aliases, second.instead_of) == (2, True, ["challenger"], 1)
+    assert "instead of version 1, which is gone from MLflow" in second.sentence()
+    assert [(one.version, one.state) for one in standing(platform).releases] == [(1, "registered"), (2, "registered")]
+    again, known = register(graph, platform), remembered(graph, platform)
+    assert (again.version, again.new) == (2, False) and known is not None and known.version == 2
+    assert versions(workspace) == [2]
+
+
+def test_content_that_the_ledger_refuses_leaves_no_version(workspace: Workspace, graph: Graph) -> None:
+    platform = Platform.at(workspace)
+    register(graph, platform)
+    client(workspace).delete_registered_model("needledrop")  # MLflow's numbers begin anew
+    taxonomy = workspace.root / "components/taxonomy.yaml"
+    before = taxonomy.read_text()
+    taxonomy.write_text(f"{before}# another\n")
+    with pytest.raises(Refusal, match="a new MLflow store needs a new ledger"):
+        register(graph, platform)
+    assert versions(workspace) == [] and len(live_runs(workspace)) == 1, "that of the deleted version alone"
+    client(workspace).delete_registered_model("needledrop")
+    taxonomy.write_text(before)
+    assert register(graph, platform).version == 1, "what it was"
+
+
 def test_another_tools_run_is_left_alone(
     workspace: Workspace, graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,7 +87,7 @@ def test_what_is_recorded_is_what_ran(make_project: Callable[[str], Project]) ->
         project.params(training={"seed": 100 + number})
         if draw.random() < 0.3:  # a longer run
             project.params(captioning={"seed": 100 + number})
-        before, moment = read(project), draw.uniform(0, length_s)
+        before, moment = read(project), draw.uniform(0, 0.95 * length_s)
         done = disturbed(project, lambda what=what, number=number: edit(project, what, number), moment)
         after = read(project)
         ran = [before] if done.held else [before, after]

@@ -137,6 +137,20 @@ def test_status_names_the_three_with_their_states(two: Shop, say: Say) -> None:
     assert "brings it up to date" not in lines, "it cannot"
 
 
+def test_the_way_out_when_the_champions_version_was_deleted_in_mlflow(two: Shop, say: Say) -> None:
+    two.client.delete_model_version(MODEL, "1")
+    lines = say(two, "status").stdout
+    assert "champion, version 1, is gone from MLflow" in lines and "or `needledrop retire 1 --by YOU" in lines
+    assert "promote with --champion-lost" in say(two, "promote 2 --by Bob").stderr
+    assert say(two, "promote 2 --by Bob --champion-lost").returncode == 0
+    assert "previous, version 1, is gone from MLflow" in say(two, "status").stdout
+    refused = say(two, "rollback --by Bob --reason worse").stderr
+    assert "version 1: " in refused and "or `needledrop retire 1 --by YOU --reason WHY`" in refused
+    assert say(two, "retire 1 --by Bob --reason deleted").returncode == 0
+    assert "gone from MLflow" not in say(two, "status").stdout
+    assert two.held() == two.shown() == {"champion": 2}
+
+
 def test_of_two_threads_that_promote_at_once_one_wins(shop: Shop) -> None:
     for version in (1, 2):
         shop.register()
