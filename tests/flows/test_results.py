@@ -9,6 +9,7 @@ from flows.drift.harm import slices_of
 from flows.errors import Refusal
 from flows.registration.record import final_metrics
 from flows.workspace.graph import Graph, Stage
+from flows.workspace.inputs import Inputs
 from flows.workspace.results import headline, read_metrics
 from tests.evaluation.made_metrics import made_metrics
 
@@ -17,7 +18,7 @@ def graph_of(root: Path, metrics: Metrics | None) -> Graph:
     """A graph with nothing but an evaluation, and its file."""
     if metrics is not None:
         write_metrics(root / "data/metrics.json", metrics)
-    return Graph(root, (Stage("evaluation", "", {"metrics": "data/metrics.json"}, (), (), ()),))
+    return Graph(root, (Stage("evaluation", "", {"metrics": "data/metrics.json"}, (), (), (), Inputs([], {}, {})),))
 
 
 def test_the_headline_has_each_mode_against_chance_and_oracle(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from flows.release.evidence import FOLDER, REPORT
 from flows.release.mirror import mirror
 from flows.release.table import Release
 from flows.workspace.graph import Graph, Stage
+from flows.workspace.inputs import Inputs
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
@@ -175,7 +176,7 @@ def works(tmp_path_factory: pytest.TempPathFactory) -> Works:
     (root / "gate.yaml").write_text(text.replace("above_cca: true", "above_cca: false"))
     paths = {name: f"data/{path}" for name, path in FILES.items()}
     names = ("ingest", "captioning", "training", "evaluation")
-    graph = Graph(root, tuple(Stage(name, "", paths, (), (), ()) for name in names))
+    graph = Graph(root, tuple(Stage(name, "", paths, (), (), (), Inputs([], {}, {})) for name in names))
     rows, specs, draw = manifest(), {}, np.random.default_rng(0)
     ids = [row["clip_id"] for row in rows]
     data = root / "data"

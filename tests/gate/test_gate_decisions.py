@@ -15,6 +15,7 @@ from flows.gate.compare import compare
 from flows.gate.evidence import EVIDENCE_TAG, VERDICT_TAG, holds, this_machine
 from flows.gate.report import read_report
 from flows.gate.run import GateResult, run_gate
+from flows.gate.settings import read_settings
 from flows.registry.tracking import MODEL
 from flows.release.clips import CLIPS as CLIPS_TABLE
 from flows.release.clips import FOLDER, SCHEMA
@@ -42,6 +43,13 @@ def test_a_first_champion_then_a_challenger_each_gated_once(clean: Works) -> Non
     gated = clean.release(1)
     assert (gated.state, gated.evidence) == (first.verdict, first.evidence)
     assert first.evidence == hashlib.sha256(Path(first.report).read_bytes()).hexdigest()
+
+    begun, policy = read_settings(clean.workspace.root), clean.workspace.root / "gate.yaml"
+    text = policy.read_text()
+    policy.write_text(text.replace("times_chance: 1.01", "times_chance: 1.02"))
+    held = run_gate(clean.graph, clean.platform, 1, begun)
+    policy.write_text(text)
+    assert held.known and held.evidence == first.evidence, "a run's gate holds to the settings of its start"
 
     again = gate(clean, 1)
     assert again.known and not first.known and again.evidence == first.evidence
