@@ -59,7 +59,7 @@ def edit(project: Project, what: str, number: int) -> None:
     name, old, new = {
         "params.yaml": ("params.yaml", r"(?m)^  steps: \d+$", f"  steps: {30 + number}"),
         "code": (CODE, r'"mark": \d+', f'"mark": {number}'),
-        "gate.yaml": ("gate.yaml", r"resamples: \d+", f"resamples: {1000 + number}"),
+        "gate.yaml": ("gate.yaml", r"resamples: [0-9_]+", f"resamples: {1000 + number}"),
     }[what]
     text = (project.root / name).read_text()
     made, count = re.subn(old, new, text)
