@@ -1,6 +1,7 @@
 """The flow: check, observe, run the graph, register, and say what happened."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,13 @@ from flows.gate.flow import gate
 from flows.gate.run import GateResult
 from flows.ledger.errors import LedgerError
 from flows.ledger.lease import LeaseLost, check
+from flows.registration.live import Live
 from flows.registration.register import Registration, can_register, register, remembered, stands, state_of
 from flows.registry.tracking import Unreachable
 from flows.release.announce import tell_refused, tell_verdict
 from flows.release.states import UNDECIDED, VERDICTS
 from flows.workspace.begin import begin
-from flows.workspace.graph import Graph, load_graph
+from flows.workspace.graph import Graph, Stage, load_graph
 from flows.workspace.observe import Unanswered, is_outside, observe
 from flows.workspace.platform import Platform
 from flows.workspace.processes import Processes
@@ -78,6 +80,7 @@ class Retrain:
         }
 
 
+_JOURNAL = "journal"  # the argument of a stage that tells, while it runs, how it gets on
 _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner()
 
 
@@ -96,7 +99,7 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
     """
     workspace = Workspace(root)
     terminal = Terminal(to_stderr)
-    with begin(workspace) as run:
+    with begin(workspace) as run, Live(workspace, terminal.say) as live:
         summary = Retrain(run.id)
         processes = Processes(run.id)
         try:
@@ -104,7 +107,7 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
                 terminal.say(observed)
             graph = load_graph(workspace.root)
             terminal.say(_opening(graph, run))
-            run_stages(graph, workspace, run, processes, terminal, summary.stages)
+            run_stages(graph, workspace, run, processes, terminal, summary.stages, live)
         except BaseException:
             processes.stop()
             raise
@@ -190,24 +193,38 @@ def gate_if_due(workspace: Workspace, summary: Retrain, version: int, terminal: 
 
 # Prefect's own cache could skip a stage that DVC would run; a retry would only repeat a pure function.
 @task(cache_policy=NO_CACHE, retries=0, persist_result=False)
-def stage_task(stage: str, root: Path, run: Run, processes: Processes, show: Callable[[str, str], None]) -> StageResult:
-    """Run one stage as a Prefect task; its lines also go to the task's log."""
+def stage_task(
+    stage: str,
+    root: Path,
+    run: Run,
+    processes: Processes,
+    show: Callable[[str, str], None],
+    shown: AbstractContextManager[None],
+) -> StageResult:
+    """Run one stage as a Prefect task; its lines also go to the task's log, and what it tells meanwhile where `shown` does."""
     logger = get_run_logger()
 
     def both(name: str, line: str) -> None:
         show(name, line)
         logger.info("%s", line)
 
-    return run_stage(stage, root, run, processes, both)
+    with shown:
+        return run_stage(stage, root, run, processes, both)
 
 
 def run_stages(
-    graph: Graph, workspace: Workspace, run: Run, processes: Processes, terminal: Terminal, results: list[StageResult]
+    graph: Graph,
+    workspace: Workspace,
+    run: Run,
+    processes: Processes,
+    terminal: Terminal,
+    results: list[StageResult],
+    live: Live | None = None,
 ) -> None:
     """Run what is pending, each stage after its parents, independent ones side by side.
 
     Results are appended to `results` in the order of the graph. After a failure nothing new starts
-    and what runs may end, as in `make`.
+    and what runs may end, as in `make`. What a stage writes into a journal is shown by `live`.
 
     Raises:
         StageFailed: with the words of every stage that failed.
@@ -234,6 +251,7 @@ def run_stages(
                     run,
                     processes,
                     terminal.stage_line,
+                    _shown(live, workspace, stage),
                     return_state=False,
                     wait_for=parents,
                 )
@@ -253,6 +271,12 @@ def run_stages(
     if failures:
         left = f"\n  not started: {', '.join(stage.name for stage in waiting)}" if waiting else ""
         raise StageFailed("\n".join(failures) + left)
+
+
+def _shown(live: Live | None, workspace: Workspace, stage: Stage) -> AbstractContextManager[None]:
+    if live is None or _JOURNAL not in stage.arguments:
+        return nullcontext()
+    return live.following(workspace.root / stage.argument(_JOURNAL))
 
 
 def _tell(ended: "SimpleQueue[str]", name: str, _: PrefectFuture[StageResult]) -> None:
