@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from components.code import code_digest
 from components.stage import atomic_file, write_json
 from flows.errors import Refusal
+from flows.gate.excerpts import Excerpts
 from flows.gate.page import render
 from flows.gate.report import GateReport, read_report
 from flows.ledger.lease import check
@@ -61,7 +62,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write(report_file: Path, page_file: Path, report: GateReport, media: dict[str, str]) -> None:
+def write(report_file: Path, page_file: Path, report: GateReport, media: Excerpts) -> None:
     """Write a report and its page."""
     write_json(report_file, report.as_json())
     with atomic_file(page_file) as part:
