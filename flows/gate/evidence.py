@@ -20,6 +20,7 @@ from flows.gate.excerpts import Excerpts
 from flows.gate.page import render
 from flows.gate.report import GateReport, read_report
 from flows.ledger.lease import check
+from flows.registry.names import metric
 from flows.registry.tracking import MODEL, answering
 from flows.release.evidence import FOLDER, PAGE, REPORT
 
@@ -122,7 +123,7 @@ def figures(report: GateReport) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for mode, difference in report.modes.items():
         for end in ("value", "low", "high"):
-            metrics[f"gate/{mode.replace('+', '-and-')}.{end}"] = getattr(difference, end)
+            metrics[metric(f"gate/{mode}.{end}")] = getattr(difference, end)
     if report.detectable is not None:
         metrics["gate/detectable"] = report.detectable
     return metrics

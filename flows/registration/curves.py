@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from components.training.journal import Journal, Line, read_journal
+from flows.registry.names import metric as metric_name
 from flows.workspace.graph import Graph
 
 if TYPE_CHECKING:
@@ -25,16 +26,11 @@ OF_THE_MACHINE: Final = "progress/"
 """How the names of figures begin that do not repeat when a step is repeated."""
 
 
-def key(name: str) -> str:
-    """Return a metric's name in MLflow, whose names have no @ and no +."""
-    return name.replace("@", "").replace("+", "-and-")
-
-
 def of_line(line: Line) -> "list[Metric]":
     """Return the metrics of a journal's line."""
     from mlflow.entities import Metric
 
-    return [Metric(key(name), value, _ms(line.at), line.step) for name, value in line.figures.items()]
+    return [Metric(metric_name(name), value, _ms(line.at), line.step) for name, value in line.figures.items()]
 
 
 def of_training(graph: Graph) -> "list[Metric]":
@@ -51,7 +47,7 @@ def of_training(graph: Graph) -> "list[Metric]":
     else:
         seen = [time.time()] * len(steps)
     metrics = [
-        Metric(key(row["name"]), row["value"], _ms(at), row["step"])
+        Metric(metric_name(row["name"]), row["value"], _ms(at), row["step"])
         for row, at in zip(history, seen, strict=True)
         if math.isfinite(row["value"])
     ]

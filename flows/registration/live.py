@@ -22,7 +22,7 @@ from flows.registration import curves
 from flows.registration.owner import WORKSPACE_TAG, workspace_id
 from flows.registration.parameters import flatten, log_params
 from flows.registry.tracking import EXPERIMENT, Unreachable, answering, client_of, experiment_id
-from flows.release.mirror import DIGEST_TAG
+from flows.release.mirror import DIGEST_TAG, NOTE_TAG
 from flows.workspace.graph import Graph
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 TRAINING_TAG: Final = "needledrop.training"
 SEEN_TAG: Final = "needledrop.seen"
-NOTE_TAG: Final = "mlflow.note.content"
 
 LOST_S: Final = 3600.0
 """A run of another workspace from which nothing was heard for so long is closed."""

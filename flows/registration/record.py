@@ -19,6 +19,7 @@ from flows.registration.code import MODEL_FILE, requirements
 from flows.registration.parameters import flatten, log_params
 from flows.registration.prompts import record_prompt
 from flows.registry.digest import Digests
+from flows.registry.names import metric
 from flows.workspace.graph import Graph
 from flows.workspace.provenance import environment_text, git_state
 from flows.workspace.results import headline, read_metrics
@@ -177,9 +178,9 @@ def final_metrics(metrics: Metrics) -> dict[str, float]:
         if "music_to_video" in key and "R@10" not in key:
             continue
         if key.endswith(".value"):
-            wanted[curves.key(key.removesuffix(".value"))] = float(value)
+            wanted[metric(key.removesuffix(".value"))] = float(value)
         elif not key.endswith((".low", ".high")) or "R@10" in key:
-            wanted[curves.key(key)] = float(value)
+            wanted[metric(key)] = float(value)
     return wanted
 
 
