@@ -16,6 +16,7 @@ from components.params import read_all
 from components.settings import PARAMS_FILE
 from flows.registration import curves
 from flows.registration.code import MODEL_FILE, requirements
+from flows.registration.costs import costs
 from flows.registration.parameters import flatten, log_params
 from flows.registration.prompts import record_prompt
 from flows.registry.digest import Digests
@@ -28,7 +29,7 @@ from flows.workspace.workspace import LOCK_FILE, Workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-METRIC_KEYS = 150
+METRIC_KEYS = 180
 CORPUS_REPORT = "corpus.html"
 
 
@@ -42,7 +43,7 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     for name, value in (tags | {"mlflow.source.git.commit": commit, "needledrop.git_dirty": dirty}).items():
         client.set_tag(run_id, name, value)
     log_params(client, run_id, workspace)
-    log_metrics(client, run_id, graph)
+    log_metrics(client, run_id, graph, workspace)
     log_dataset(graph, workspace, names)
     files = graph.files
     for path, folder in (
@@ -143,15 +144,15 @@ def caption_quality(folder: Path) -> dict[str, float]:
     return {f"captions/{name}": float(value) for name, value in figures.items() if value is not None}
 
 
-def log_metrics(client: "MlflowClient", run_id: str, graph: Graph) -> None:
-    """Log the training's curves and the evaluation's figures; per-query data is in ranks.parquet."""
+def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspace) -> None:
+    """Log the training's curves, the evaluation's figures and what all cost; per-query data is in ranks.parquet."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     metrics = curves.of_training(graph)
     evaluated = read_metrics(graph)
     final = {} if evaluated is None else final_metrics(evaluated)
-    final |= speed(graph)
+    final |= speed(graph) | costs(graph, workspace)
     metrics += [Metric(key, value, now, 0) for key, value in final.items()]
     keys = {metric.key for metric in metrics}
     assert len(keys) < METRIC_KEYS, f"{len(keys)} metric keys in one run"  # noqa: S101

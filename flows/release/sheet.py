@@ -11,6 +11,7 @@ from flows.registry.names import metric
 from flows.release import audit
 from flows.release.approvals import approvals
 from flows.release.evidence import find_report, page_of
+from flows.release.states import VERDICTS
 from flows.release.table import Release
 from flows.workspace.platform import Platform
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _REACHED: Final = "track.video_to_music.{}.R@10"
 _GAINED: Final = "gate/{}"
+_GAP: Final = "\N{NO-BREAK SPACE}" * 4
 
 
 def run_of(client: "MlflowClient", release: Release) -> "Run | None":
@@ -61,7 +63,9 @@ def sheet(client: "MlflowClient", platform: Platform, release: Release, run: "Ru
         if run is not None and report is not None:
             where = f"#/experiments/{run.info.experiment_id}/runs/{release.run_id}/artifacts/"
             link = f"[Gate report]({where}{page_of(report)})"
-        parts.append(f"{link}, against {against}.")
+        judged = next((entry for entry in reversed(moves) if entry.detail["to"] in VERDICTS), None)
+        verdict = f": {judged.detail['to']}" if judged else ""
+        parts.append(f"{link}{verdict}, against {against}.")
     return "\n\n".join([*parts, _digests(release)])
 
 
@@ -77,11 +81,11 @@ def _reached(figures: "Mapping[str, float]", other: str) -> list[str]:
         if gated:
             value = figures.get(f"{gain}.value")
             cells += ["" if value is None else f"{100 * value:+.1f}", _interval(figures, gain, "{:+.1f}", 100)]
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(_row(cells))
     if not rows:
         return []
     titles = ["query", "R@10", "interval"] + ([f"points more than {other}", "interval"] if gated else [])
-    lines = [f"| {' | '.join(titles)} |", f"|---|{'---:|' * (len(titles) - 1)}", *rows]
+    lines = [_row(titles), f"|---|{'---:|' * (len(titles) - 1)}", *rows]
     queries, pool, chance = (figures.get(metric(f"pool.{name}")) for name in ("queries", "size", "chance.R@10"))
     if None in (queries, pool, chance):
         return ["\n".join(lines)]
@@ -89,6 +93,11 @@ def _reached(figures: "Mapping[str, float]", other: str) -> list[str]:
         "\n".join(lines),
         f"Video to music, {queries:,.0f} queries in a pool of {pool:,.0f}; chance R@10 {chance:.3f}.",
     ]
+
+
+def _row(cells: list[str]) -> str:
+    """Return a row of a table; MLflow's page puts cells side by side without a gap."""
+    return "".join(f"| {cell}{_GAP} " for cell in cells) + "|"
 
 
 def _interval(figures: "Mapping[str, float]", name: str, form: str, times: int) -> str:
@@ -108,5 +117,5 @@ def _digests(release: Release) -> str:
         "commit": release.commit,
         "gate report": release.evidence,
     }
-    rows = [f"| {name} | `{digest}` |" for name, digest in named.items() if digest]
+    rows = [f"| {name}{_GAP} | `{digest}` |" for name, digest in named.items() if digest]
     return "\n".join(["| digest of | sha256, or as git and DVC have it |", "|---|---|", *rows])
