@@ -269,8 +269,9 @@ def fit(
         if progress.step % section.validate_every == 0 or progress.step == section.steps:
             _note_validation(model, features, val, progress, world)
             if world.first:
-                saved.save(progress, model.state_dict(), trainer.optimiser)
+                # Noted first: a step that a checkpoint holds is not repeated, and would be missing after a kill between.
                 journal.note(progress.step, _latest(progress) | speed.lately())
+                saved.save(progress, model.state_dict(), trainer.optimiser)
         elif world.first and journal.due():
             journal.note(progress.step, _latest(progress) | speed.lately())
     model.load_state_dict(progress.best)
