@@ -1,6 +1,7 @@
 """The flow: check, observe, run the graph, register, and say what happened."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from flows.gate.settings import GateSettings, read_settings
 from flows.ledger.errors import LedgerError
 from flows.ledger.lease import LeaseLost, check
 from flows.registration.current import Held, edits_since
+from flows.registration.live import Live
 from flows.registration.register import Registration, can_register, register, remembered, stands, state_of
 from flows.registry.tracking import Unreachable
 from flows.release.announce import tell_refused, tell_verdict
@@ -80,6 +82,7 @@ class Retrain:
         }
 
 
+_JOURNAL = "journal"  # the argument of a stage that tells, while it runs, how it gets on
 _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner()
 
 
@@ -98,7 +101,7 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
     """
     workspace = Workspace(root)
     terminal = Terminal(to_stderr)
-    with begin(workspace) as run:
+    with begin(workspace) as run, Live(workspace, terminal.say) as live:
         summary = Retrain(run.id)
         processes = Processes(run.id)
         try:
@@ -106,7 +109,7 @@ def retrain(root: Path, registering: bool = True, gating: bool = True, to_stderr
                 terminal.say(observed)
             graph, policy = load_graph(workspace.root), gate_policy(workspace.root)
             terminal.say(_opening(graph, run))
-            run_stages(graph, workspace, run, processes, terminal, summary.stages)
+            run_stages(graph, workspace, run, processes, terminal, summary.stages, live)
         except BaseException:
             processes.stop()
             raise
@@ -226,25 +229,40 @@ def gate_if_due(
 # Prefect's own cache could skip a stage that DVC would run; a retry would only repeat a pure function.
 @task(cache_policy=NO_CACHE, retries=0, persist_result=False)
 def stage_task(
-    stage: Stage, root: Path, run: Run, processes: Processes, show: Callable[[str, str], None]
+    stage: Stage,
+    root: Path,
+    run: Run,
+    processes: Processes,
+    show: Callable[[str, str], None],
+    shown: AbstractContextManager[None],
 ) -> StageResult:
-    """Run one stage as a Prefect task, with its inputs as they were when the run began; its lines also go to the task's log."""
+    """Run one stage as a Prefect task, with its inputs as they were when the run began.
+
+    Its lines also go to the task's log, and what it tells meanwhile where `shown` does.
+    """
     logger = get_run_logger()
 
     def both(name: str, line: str) -> None:
         show(name, line)
         logger.info("%s", line)
 
-    return run_stage(stage.name, root, run, processes, both, stage.inputs)
+    with shown:
+        return run_stage(stage.name, root, run, processes, both, stage.inputs)
 
 
 def run_stages(
-    graph: Graph, workspace: Workspace, run: Run, processes: Processes, terminal: Terminal, results: list[StageResult]
+    graph: Graph,
+    workspace: Workspace,
+    run: Run,
+    processes: Processes,
+    terminal: Terminal,
+    results: list[StageResult],
+    live: Live | None = None,
 ) -> None:
     """Run what is pending, each stage after its parents, independent ones side by side.
 
     Results are appended to `results` in the order of the graph. After a failure nothing new starts
-    and what runs may end, as in `make`.
+    and what runs may end, as in `make`. What a stage writes into a journal is shown by `live`.
 
     Raises:
         StageFailed: with the words of every stage that failed.
@@ -271,6 +289,7 @@ def run_stages(
                     run,
                     processes,
                     terminal.stage_line,
+                    _shown(live, workspace, stage),
                     return_state=False,
                     wait_for=parents,
                 )
@@ -290,6 +309,12 @@ def run_stages(
     if failures:
         left = f"\n  not started: {', '.join(stage.name for stage in waiting)}" if waiting else ""
         raise StageFailed("\n".join(failures) + left)
+
+
+def _shown(live: Live | None, workspace: Workspace, stage: Stage) -> AbstractContextManager[None]:
+    if live is None or _JOURNAL not in stage.arguments:
+        return nullcontext()
+    return live.following(workspace.root / stage.argument(_JOURNAL))
 
 
 def _tell(ended: "SimpleQueue[str]", name: str, _: PrefectFuture[StageResult]) -> None:

@@ -68,8 +68,14 @@ def fit(
 
 
 def _trimodal(inputs: Inputs, encoder: EncoderSection, training: TrainingSection) -> tuple[Scorer, dict[str, Any]]:
-    trained = train(inputs.manifest, inputs.features, encoder, training, inputs.folder / "checkpoints")
-    trained.write(*(inputs.folder / name for name in (MODEL, "history.parquet", "summary.json", "speed.json")))
+    trained = train(
+        inputs.manifest,
+        inputs.features,
+        encoder,
+        training,
+        *(inputs.folder / name for name in ("checkpoints", "journal.jsonl")),
+    )
+    trained.write(*(inputs.folder / name for name in (MODEL, "history.parquet", "summary.json")))
     facts = {name: trained.summary[name] for name in ("best_step", "last_step", "parameters")}
     return ModelScorer(trained.model.eval()), facts
 

@@ -188,8 +188,9 @@ def member_scores(member: Member) -> Scores:
     from components.training.run import train
 
     features = open_features(member.stores)
-    with tempfile.TemporaryDirectory() as checkpoints:
-        fitted = train(member.rows, features, member.encoder, member.training, Path(checkpoints))
+    with tempfile.TemporaryDirectory() as scratch:
+        places = (Path(scratch) / "checkpoints", Path(scratch) / "journal.jsonl")
+        fitted = train(member.rows, features, member.encoder, member.training, *places)
     return ModelScorer(fitted.model).scores({VIDEO: features.video, MUSIC: features.music}, member.test, "video")
 
 

@@ -109,7 +109,7 @@ def test_no_flow_repeats_the_name_of_a_data_stage() -> None:
 def test_every_dependency_and_output_is_an_argument_and_the_reverse(stage: str) -> None:
     words = set(re.findall(r"(?:data/|\$\{item\.rows\}|\$\{corpus\.source\})\S*", body(stage)["cmd"]))
     declared = {path for path in paths(body(stage)["deps"]) | outputs(stage) if not path.startswith("components")}
-    working = {word for word in words if word.endswith(("-cache", "-checkpoints", "-speed.json"))}
+    working = {word for word in words if word.endswith(("-cache", "-checkpoints", "-journal.jsonl"))}
     folders_behind_tables = {"data/corpus/media", "data/corpus/seed"} if stage == "ingest" else set()
     assert words - working == declared - folders_behind_tables
 

@@ -9,9 +9,9 @@ from components.training.params import TrainingSection
 
 
 def main() -> None:
-    """Read sections and files, train, write model, history, summary and speed."""
-    inputs, outputs = ("manifest", "video", "music", "text", "annotations"), ("model", "history", "summary", "speed")
-    args = stage.arguments(__doc__, *inputs, *outputs, "checkpoints")
+    """Read sections and files, train, write model, history and summary."""
+    inputs, outputs = ("manifest", "video", "music", "text", "annotations"), ("model", "history", "summary")
+    args = stage.arguments(__doc__, *inputs, *outputs, "checkpoints", "journal")
     encoder: EncoderSection = read_section(EncoderSection, "encoder")
     section: TrainingSection = read_section(TrainingSection, "training")
     from components.training.world import reporting, start_workers
@@ -24,8 +24,8 @@ def main() -> None:
     with reporting():
         stores = [FeatureStore.open(path) for path in (args.video, args.music, args.text, args.annotations)]
         manifest = tables.read_rows(args.manifest, tables.MANIFEST)
-        trained = train(manifest, Features(*stores), encoder, section, args.checkpoints)
-        trained.write(args.model, args.history, args.summary, args.speed)
+        trained = train(manifest, Features(*stores), encoder, section, args.checkpoints, args.journal)
+        trained.write(args.model, args.history, args.summary)
 
 
 if __name__ == "__main__":

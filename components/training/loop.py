@@ -3,6 +3,7 @@
 In the order of this file: a step; validation; speed; the loop.
 """
 
+import itertools
 import logging
 import math
 import resource
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from components.training.batches import Batches, Parcel, ahead, on_device, resid
 from components.training.checkpoint import Checkpoints, Progress
 from components.training.data import Clips, Features
 from components.training.gradients import Step, advice, cached, whole
+from components.training.journal import JournalWriter
 from components.training.params import TrainingSection
 from components.training.world import World
 
@@ -177,6 +179,7 @@ class Speed:
     def __init__(self, world: World, batch: int) -> None:
         self._world, self._batch = world, batch
         self._since, self._in_steps, self._steps = time.monotonic(), 0.0, 0
+        self._seen = (0.0, 0)  # seconds in steps, and steps, at the last look
 
     def count(self, seconds: float) -> None:
         """Note a step."""
@@ -190,14 +193,30 @@ class Speed:
         """Return the clips per second of steps, over all processes."""
         return self._steps * self._batch / max(self._in_steps, 1e-9)
 
-    def write(self, path: Path) -> None:
-        """Write the figures as JSON; the memory is that of this process, in MiB."""
+    def lately(self) -> dict[str, float]:
+        """Return what can be seen now: clips per second of the steps since the last look, and memory in use, in MiB.
+
+        The memory is that of this process: on a GPU what it has taken there, else what of it is in RAM.
+        """
+        import psutil  # type: ignore[import-untyped]
+
+        seconds, steps = self._in_steps - self._seen[0], self._steps - self._seen[1]
+        self._seen = (self._in_steps, self._steps)
+        device = self._world.device
+        held = torch.cuda.memory_reserved(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+        return {
+            "progress/samples_per_s": round(steps * self._batch / max(seconds, 1e-9), 1),
+            "progress/memory_mib": round(held / 2**20, 1),
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of the whole run; the memory is that of this process, in MiB."""
         device = self._world.device
         if device.type == "cuda":
             peak, name = torch.cuda.max_memory_allocated(device) / 2**20, torch.cuda.get_device_name(device)
         else:
             peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, "cpu"
-        figures = {
+        return {
             "samples_per_s": round(self.samples_per_s(), 1),
             "seconds": round(self.seconds(), 2),
             "peak_memory_mib": round(peak, 1),
@@ -205,7 +224,6 @@ class Speed:
             "processes": self._world.size,
             "steps": self._steps,
         }
-        stage.write_json(path, figures)
 
 
 # -- the loop --------------------------------------------------------------------------------------
@@ -223,9 +241,9 @@ class Outcome:
 
 def fit(
     model: TrimodalModel, features: Features, train: Clips, val: Clips, section: TrainingSection,
-    saved: Checkpoints, world: World,
+    saved: Checkpoints, journal: JournalWriter, world: World,
 ) -> Outcome:  # fmt: skip
-    """Train ``model`` in place, resuming from ``saved`` where it holds this very run.
+    """Train ``model`` in place, resuming from ``saved`` where it holds this very run; ``journal`` tells of it meanwhile.
 
     Raises:
         ValueError: the loss is no longer a finite number, or a step needs more memory than the GPU has.
@@ -234,6 +252,8 @@ def fit(
     trainer = Trainer(model, section, world, batch)
     progress = _resume(trainer, saved, section, world)
     begin, reason, speed = progress.step, "ran all steps", Speed(world, batch)
+    if world.first:
+        journal.begin(resumed=begin > 0)
     held, on_gpu = resident(features, train, world.device), world.device.type == "cuda"
     batches = Batches(features, train, section, batch, world.part(batch), on_gpu, held)
     for step, parcel in _parcels(batches, range(begin, section.steps), world):
@@ -249,7 +269,11 @@ def fit(
         if progress.step % section.validate_every == 0 or progress.step == section.steps:
             _note_validation(model, features, val, progress, world)
             if world.first:
+                # Noted first: a step that a checkpoint holds is not repeated, and would be missing after a kill between.
+                journal.note(progress.step, _latest(progress) | speed.lately())
                 saved.save(progress, model.state_dict(), trainer.optimiser)
+        elif world.first and journal.due():
+            journal.note(progress.step, _latest(progress) | speed.lately())
     model.load_state_dict(progress.best)
     log.info(
         "training: %d steps of %d clips in %.1f s (%.0f clips/s), %s; best val R@10 %.3f, MRR %.3f at step %d",
@@ -257,6 +281,12 @@ def fit(
         *progress.best_value, progress.best_step,
     )  # fmt: skip
     return Outcome(progress, batch, reason, speed)
+
+
+def _latest(progress: Progress) -> dict[str, float]:
+    """Return the figures of the last step, with those of its validation."""
+    rows = itertools.takewhile(lambda row: row[0] == progress.step, reversed(progress.history))
+    return {name: value for _, name, value in rows}
 
 
 def _batch_size(section: TrainingSection, clips: int, world: World) -> int:

@@ -20,6 +20,7 @@ from components.training.batches import torch_seed
 from components.training.checkpoint import Checkpoints, identity
 from components.training.closed_form import fit_linear_paths, standardise_inputs
 from components.training.data import Clips, Features
+from components.training.journal import JournalWriter
 from components.training.loop import Outcome, Speed, fit
 from components.training.params import TrainingSection
 from components.training.world import World
@@ -49,6 +50,7 @@ class Trained:
         summary: what repeats when the run is repeated.
         speed: what does not.
         checkpoints: to be removed once all is written.
+        journal: to be ended then.
         world: the processes of the run.
     """
 
@@ -58,16 +60,17 @@ class Trained:
     summary: dict[str, Any]
     speed: Speed
     checkpoints: Checkpoints
+    journal: JournalWriter
     world: World
 
-    def write(self, model: Path, history: Path, summary: Path, speed: Path) -> None:
+    def write(self, model: Path, history: Path, summary: Path) -> None:
         """Write the outputs, once for all processes, and part from these."""
         if self.world.first:
             with stage.atomic_folder(model) as folder:
                 save_model(folder, self.model, self.digests)
             tables.write_rows(history, self.history, HISTORY, sort_by=("step", "name"))
             stage.write_json(summary, self.summary)
-            self.speed.write(speed)
+            self.journal.end(self.summary["weights_sha256"], self.speed.figures())
             self.checkpoints.remove()
         self.world.leave()
 
@@ -78,8 +81,9 @@ def train(
     encoder: EncoderSection,
     section: TrainingSection,
     folder: Path,
+    journal: Path,
 ) -> Trained:
-    """Fit the model of section ``encoder``; ``folder`` holds the checkpoint of an unfinished run.
+    """Fit the model of section ``encoder``; ``folder`` holds the checkpoint of an unfinished run, ``journal`` tells of it.
 
     Raises:
         ValueError: too few clips or all of one track, a pickled checkpoint, too little memory, or the loss diverged.
@@ -93,12 +97,13 @@ def train(
     standardise_inputs(model, features, clips, human_text=section.human_text > 0)
     if model.linear is not None:
         fit_linear_paths(model.linear, features, clips, val, section)
-    saved = Checkpoints(folder, _bound_to(features, encoder, section, clips, val, world.device))
-    outcome = fit(model.to(world.device), features, clips, val, section, saved, world)
+    bound_to = _bound_to(features, encoder, section, clips, val, world.device)
+    saved, told = Checkpoints(folder, bound_to), JournalWriter(journal, bound_to)
+    outcome = fit(model.to(world.device), features, clips, val, section, saved, told, world)
     rows = [{"step": step, "name": name, "value": value} for step, name, value in outcome.progress.history]
     summary = _summary(outcome, model, features, clips, val, section, world.device)
     digests = {m: features.store(m).digest for m in MODALITIES}
-    return Trained(model, digests, rows, summary, outcome.speed, saved, world)
+    return Trained(model, digests, rows, summary, outcome.speed, saved, told, world)
 
 
 def _bound_to(

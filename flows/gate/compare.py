@@ -79,7 +79,7 @@ def compare(platform: Platform, a: str, b: str, out: Path | None) -> Comparison:
     ours, theirs = (read_logged(client, platform.tracking_uri, word) for word in (a, b))
     require_same_queries(ours, theirs)
     from flows.gate.evidence import write
-    from flows.gate.examples import embedded
+    from flows.gate.excerpts import excerpts
     from flows.gate.verdict import make_report
 
     queries = _queries(platform.workspace, ours)
@@ -87,7 +87,7 @@ def compare(platform: Platform, a: str, b: str, out: Path | None) -> Comparison:
     report = make_report(queries, sides[0], sides[1], "comparison", settings, made)
     page = (out or platform.workspace.reports / f"compare-{a}-{b}.html").resolve()
     beside = page.with_suffix(".json")
-    write(beside, page, report, embedded(report.examples, platform.workspace.root, settings.media_mib))
+    write(beside, page, report, excerpts(report.examples, platform.workspace.root, settings.media_mib))
     return Comparison(ours.name, theirs.name, report.words, report.modes, str(page), str(beside))
 
 

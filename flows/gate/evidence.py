@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Final
 from components.code import code_digest
 from components.stage import atomic_file, write_json
 from flows.errors import Refusal
+from flows.gate.excerpts import Excerpts
 from flows.gate.page import render
 from flows.gate.report import GateReport, read_report
 from flows.ledger.lease import check
+from flows.registry.names import metric
 from flows.registry.tracking import MODEL, answering
 from flows.release.evidence import FOLDER, PAGE, REPORT
 
@@ -61,7 +63,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def write(report_file: Path, page_file: Path, report: GateReport, media: dict[str, str]) -> None:
+def write(report_file: Path, page_file: Path, report: GateReport, media: Excerpts) -> None:
     """Write a report and its page."""
     write_json(report_file, report.as_json())
     with atomic_file(page_file) as part:
@@ -121,7 +123,7 @@ def figures(report: GateReport) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for mode, difference in report.modes.items():
         for end in ("value", "low", "high"):
-            metrics[f"gate/{mode.replace('+', '-and-')}.{end}"] = getattr(difference, end)
+            metrics[metric(f"gate/{mode}.{end}")] = getattr(difference, end)
     if report.detectable is not None:
         metrics["gate/detectable"] = report.detectable
     return metrics

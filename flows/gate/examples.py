@@ -1,20 +1,10 @@
 """Which queries changed most: for a reviewer to read, and to hear in the page itself."""
 
-import base64
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
-
 import numpy as np
 
 from components.evaluation.metrics_file import FUSED
-from flows.gate.report import Example, Examples
+from flows.gate.report import Example, Examples, Pick
 from flows.gate.sides import AMONG_FIRST, Queries, Side
-
-_KINDS: Final = {
-    ".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mov": "video/mp4",
-    ".mp3": "audio/mpeg", ".m4a": "audio/mp4", ".ogg": "audio/ogg", ".wav": "audio/wav",
-}  # fmt: skip
 
 
 def examples(queries: Queries, ours: Side, theirs: Side | None, most: int) -> Examples:
@@ -36,28 +26,6 @@ def examples(queries: Queries, ours: Side, theirs: Side | None, most: int) -> Ex
     return Examples(wins=largest(1), losses=largest(-1))
 
 
-def embedded(examples: Examples, root: Path, most_mib: float) -> dict[str, str]:
-    """Return the clips as data URIs by clip id, as many as fit in turns of wins and losses.
-
-    Args:
-        examples: of a report.
-        root: the workspace, where relative paths begin.
-        most_mib: MiB that the URIs may take together.
-    """
-    left = most_mib * 2**20
-    media: dict[str, str] = {}
-    for example in _in_turns(examples):
-        path = root / (example.uri or "")
-        kind = _KINDS.get(path.suffix.lower())
-        if kind is None or example.clip_id in media or not path.is_file():
-            continue
-        size = 4 * -(-path.stat().st_size // 3)  # in base64
-        if size <= left:
-            media[example.clip_id] = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-            left -= size
-    return media
-
-
 def _example(queries: Queries, ours: Side, theirs: Side, at: int) -> Example:
     clip = queries.clips[at]
     row = queries.rows.get(clip, {})
@@ -73,16 +41,17 @@ def _example(queries: Queries, ours: Side, theirs: Side, at: int) -> Example:
         theirs_rank=int(theirs.ranks[FUSED][at]),
         theirs_first=_title(queries, str(theirs.top[FUSED][at])),
         among_first=AMONG_FIRST,
+        ours_pick=_pick(queries, str(ours.top[FUSED][at])),
+        theirs_pick=_pick(queries, str(theirs.top[FUSED][at])),
     )
+
+
+def _pick(queries: Queries, clip: str) -> Pick:
+    row = queries.rows.get(clip, {})
+    return Pick(clip_id=clip, uri=row.get("uri"), start_s=row.get("start_s"), end_s=row.get("end_s"))
 
 
 def _title(queries: Queries, clip: str) -> str:
     row = queries.rows.get(clip, {})
     named = [row[key] for key in ("title", "artist") if row.get(key)]
     return " by ".join(named) if named else clip
-
-
-def _in_turns(examples: Examples) -> Iterator[Example]:
-    for at in range(max(len(examples.wins), len(examples.losses))):
-        yield from examples.wins[at : at + 1]
-        yield from examples.losses[at : at + 1]

@@ -15,7 +15,8 @@ from components.evaluation.metrics_file import Interval, Mode
 from flows.errors import Refusal
 from flows.gate.settings import GateSettings
 
-FORMAT: Final = "needledrop.gate/1"
+FORMAT: Final = "needledrop.gate/2"
+"""Reports of /1, which do not name the clips that either side put first, are read too."""
 
 Kind = Literal["champion", "floors", "comparison"]
 """`champion`: a gate against it. `floors`: against the floors of a first champion. `comparison`: no gate."""
@@ -112,6 +113,19 @@ class Slice(Part):
     """The same with an interval that holds for all judged slices at once (Bonferroni); null where not judged."""
 
 
+class Pick(Part):
+    """A clip that can be heard."""
+
+    clip_id: str
+    """Its id."""
+    uri: str | None
+    """Its file; null where the manifest is not at hand."""
+    start_s: float | None
+    """Its beginning in the file, s."""
+    end_s: float | None
+    """Its end in the file, s."""
+
+
 class Example(Part):
     """A query whose answer changed."""
 
@@ -137,6 +151,15 @@ class Example(Part):
     """Title that the other put first."""
     among_first: int
     """The k of R@k."""
+    ours_pick: Pick | None = None
+    """What the challenger put first; absent in reports of needledrop.gate/1."""
+    theirs_pick: Pick | None = None
+    """What the other put first; absent likewise."""
+
+    @model_serializer(mode="wrap")
+    def _named(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        picks = ("ours_pick", "theirs_pick")
+        return {name: value for name, value in serialise(self).items() if value is not None or name not in picks}
 
 
 class Examples(Part):
@@ -199,7 +222,7 @@ class Provenance(Sparse):
 class GateReport(Part):
     """All of it."""
 
-    format: Literal["needledrop.gate/1"]
+    format: Literal["needledrop.gate/1", "needledrop.gate/2"]
     """Version of this layout."""
     kind: Kind
     """What the challenger was held against."""

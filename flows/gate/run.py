@@ -80,9 +80,9 @@ def run_gate(graph: Graph, platform: Platform, version: int | None, settings: Ga
     known = report is not None and evidence.holds(report, evidence.this_machine(), datetime.now(UTC))
     if report is None or not known:
         report = _examine(client, graph, platform, test, release, champion, settings, key)
-        from flows.gate.examples import embedded
+        from flows.gate.excerpts import excerpts
 
-        media = embedded(report.examples, platform.workspace.root, settings.media_mib)
+        media = excerpts(report.examples, platform.workspace.root, settings.media_mib)
         evidence.write(folder / REPORT, folder / PAGE, report, media)
         evidence.log(client, uri, release.version, release.run_id, folder, report)
     assert report.verdict is not None  # noqa: S101

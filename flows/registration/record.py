@@ -5,19 +5,22 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.evaluation.metrics_file import Metrics
 from components.features.hf.carried import write_carried
 from components.features.params import HfParams
 from components.params import read_all
-from components.settings import PARAMS_FILE, read_params
+from components.settings import PARAMS_FILE
+from flows.registration import curves
 from flows.registration.code import MODEL_FILE, requirements
+from flows.registration.costs import costs
+from flows.registration.parameters import flatten, log_params
 from flows.registration.prompts import record_prompt
 from flows.registry.digest import Digests
+from flows.registry.names import metric
 from flows.workspace.graph import Graph
 from flows.workspace.provenance import environment_text, git_state
 from flows.workspace.results import headline, read_metrics
@@ -26,9 +29,8 @@ from flows.workspace.workspace import LOCK_FILE, Workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-METRIC_KEYS = 150
+METRIC_KEYS = 180
 CORPUS_REPORT = "corpus.html"
-_BATCH = 1000  # metrics in one request, MLflow's limit
 
 
 def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspace, names: Digests) -> None:
@@ -41,7 +43,7 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
     for name, value in (tags | {"mlflow.source.git.commit": commit, "needledrop.git_dirty": dirty}).items():
         client.set_tag(run_id, name, value)
     log_params(client, run_id, workspace)
-    log_metrics(client, run_id, graph)
+    log_metrics(client, run_id, graph, workspace)
     log_dataset(graph, workspace, names)
     files = graph.files
     for path, folder in (
@@ -142,43 +144,27 @@ def caption_quality(folder: Path) -> dict[str, float]:
     return {f"captions/{name}": float(value) for name, value in figures.items() if value is not None}
 
 
-def log_params(client: "MlflowClient", run_id: str, workspace: Workspace) -> None:
-    """Log every key of params.yaml by its dotted name."""
-    from mlflow.entities import Param
-
-    flat = dict(flatten(read_params(workspace.root / PARAMS_FILE)))
-    params = [Param(key, str(value)[:6000]) for key, value in flat.items()]
-    for start in range(0, len(params), 100):
-        client.log_batch(run_id, params=params[start : start + 100])
-
-
-def log_metrics(client: "MlflowClient", run_id: str, graph: Graph) -> None:
-    """Log the training's curves and the evaluation's figures; per-query data is in ranks.parquet."""
-    import pyarrow.parquet as pq
+def log_metrics(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspace) -> None:
+    """Log the training's curves, the evaluation's figures and what all cost; per-query data is in ranks.parquet."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    history = pq.ParquetFile(graph.files.history).read().to_pylist()
-    metrics = [
-        Metric(_key(row["name"]), row["value"], now, row["step"]) for row in history if math.isfinite(row["value"])
-    ]
+    metrics = curves.of_training(graph)
     evaluated = read_metrics(graph)
     final = {} if evaluated is None else final_metrics(evaluated)
-    final |= speed(graph.files.speed)
+    final |= speed(graph) | costs(graph, workspace)
     metrics += [Metric(key, value, now, 0) for key, value in final.items()]
     keys = {metric.key for metric in metrics}
     assert len(keys) < METRIC_KEYS, f"{len(keys)} metric keys in one run"  # noqa: S101
-    for start in range(0, len(metrics), _BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+    curves.log(client, run_id, metrics)
 
 
-def speed(path: Path) -> dict[str, float]:
+def speed(graph: Graph) -> dict[str, float]:
     """How fast training was, on the machine that ran it; nothing where the model came from DVC's cache."""
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    journal = curves.journal_of_model(graph)
+    if journal is None:
         return {}
-    return {f"training/{name}": float(figures[name]) for name in ("samples_per_s", "seconds", "peak_memory_mib")}
+    return {f"training/{name}": float(journal.speed[name]) for name in ("samples_per_s", "seconds", "peak_memory_mib")}
 
 
 def final_metrics(metrics: Metrics) -> dict[str, float]:
@@ -193,9 +179,9 @@ def final_metrics(metrics: Metrics) -> dict[str, float]:
         if "music_to_video" in key and "R@10" not in key:
             continue
         if key.endswith(".value"):
-            wanted[_key(key.removesuffix(".value"))] = float(value)
+            wanted[metric(key.removesuffix(".value"))] = float(value)
         elif not key.endswith((".low", ".high")) or "R@10" in key:
-            wanted[_key(key)] = float(value)
+            wanted[metric(key)] = float(value)
     return wanted
 
 
@@ -211,16 +197,3 @@ def log_dataset(graph: Graph, workspace: Workspace, names: Digests) -> None:
     rows = pq.ParquetFile(path).read(columns=columns).to_pydict()
     dataset = from_pandas(pd.DataFrame(rows), source=graph.relative(path), name="manifest", digest=names.manifest[:32])
     mlflow.log_input(dataset, context="training")
-
-
-def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, leaf) of nested mappings; a list is one leaf, as JSON."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from flatten(inner, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, json.dumps(value) if isinstance(value, list) else value
-
-
-def _key(name: str) -> str:
-    return name.replace("@", "").replace("+", "-and-")

@@ -9,7 +9,6 @@ ledger and is the challenger; a gate and a person decide what becomes champion (
 import hashlib
 import io
 import json
-import platform
 import time
 from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +22,8 @@ from flows.ledger.lease import check
 from flows.registration.code import code_of
 from flows.registration.current import Held
 from flows.registration.entry import enter, known
+from flows.registration.live import TRAINING_TAG, close_left, take_over
+from flows.registration.owner import WORKSPACE_TAG, workspace_id
 from flows.registry.digest import Digests, digests
 from flows.registry.tracking import EXPERIMENT, MODEL, Unreachable, answering, connect, exists, experiment_id
 from flows.release.mirror import DIGEST_TAG, RUN_TAG, mirror, standing
@@ -38,8 +39,6 @@ from flows.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-WORKSPACE_TAG = "needledrop.workspace"
 
 
 @dataclass(frozen=True)
@@ -158,6 +157,7 @@ def _register(client: "MlflowClient", platform: Platform, graph: Graph, held: He
         check()
         clear_half_runs(client, experiment, workspace_id(platform.workspace), digest)
         version = _create(client, experiment, graph, platform.workspace, names, digest, held)
+        close_left(client, experiment, platform.workspace)
     try:
         enter_as_challenger(client, platform, version)
     except OtherContent:
@@ -223,14 +223,16 @@ def find_version(client: "MlflowClient", digest: str) -> "ModelVersion | None":
 def clear_half_runs(client: "MlflowClient", experiment: str, workspace: str, digest: str) -> int:
     """Delete runs that a killed registration left: this workspace's unfinished ones, and those of `digest`.
 
-    The caller holds the workspace's lock and has found no version of `digest`, so none of them is in use.
+    Runs that show a training and were not taken over stay. The caller holds the workspace's lock and has found no version of
+    `digest`, so none of them is in use.
     """
     half = client.search_runs(
         [experiment], f"tags.`{DIGEST_TAG}` = '{digest}' and tags.`{WORKSPACE_TAG}` = '{workspace}'"
     )
-    half += client.search_runs(
+    unfinished = client.search_runs(
         [experiment], f"tags.`{WORKSPACE_TAG}` = '{workspace}' and attributes.status = 'RUNNING'"
     )
+    half += [run for run in unfinished if TRAINING_TAG not in run.data.tags or DIGEST_TAG in run.data.tags]
     for run_id in {run.info.run_id for run in half}:
         for model in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
             client.delete_logged_model(model.model_id)
@@ -259,11 +261,6 @@ def _require_pair(graph: Graph) -> None:
         raise Refusal(f"{names}: {error}; run `needledrop retrain`") from None
 
 
-def workspace_id(workspace: Workspace) -> str:
-    """A name for this workspace that tells nothing about the machine."""
-    return hashlib.sha256(f"{platform.node()}:{workspace.root}".encode()).hexdigest()[:16]
-
-
 def _create(
     client: "MlflowClient", experiment: str, graph: Graph, workspace: Workspace, names: Digests, digest: str, held: Held
 ) -> "ModelVersion":
@@ -273,7 +270,8 @@ def _create(
     from flows.registration.record import model_source, record
 
     tags = {DIGEST_TAG: digest, WORKSPACE_TAG: workspace_id(workspace)}
-    with mlflow.start_run(experiment_id=experiment, run_name=f"retrain {digest[:8]}", tags=tags) as run:
+    shown = take_over(client, experiment, graph, workspace)
+    with mlflow.start_run(shown, experiment, f"retrain {digest[:8]}", tags=tags) as run:
         record(client, run.info.run_id, graph, workspace, names)
         source = model_source(graph, workspace)
     version_tags = {f"needledrop.{key}": value for key, value in asdict(names).items()}

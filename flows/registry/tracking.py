@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "needledrop"
 MODEL = "needledrop"
 
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page begins with runs and charts, not with traces
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 _PATIENCE_S = 10.0
 _CONNECT_S = 3.0
@@ -33,7 +34,24 @@ class Unreachable(Refusal):
 
 
 def connect(platform: Platform, patient: bool = True) -> "MlflowClient":
-    """Return a client of the tracking store in force, once it answers.
+    """Return a client of the tracking store in force, once it answers, and let MLflow's own functions use that store.
+
+    Args, errors: as `client_of`.
+    """
+    client = client_of(platform, patient)
+    import mlflow
+
+    uri = platform.tracking_uri
+    with answering(uri):
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        if platform.environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+    return client
+
+
+def client_of(platform: Platform, patient: bool = True) -> "MlflowClient":
+    """Return a client of the tracking store in force, once it answers; nothing of the process changes, so threads may ask.
 
     Args:
         platform: may name a server; the default is a database in the workspace.
@@ -54,10 +72,6 @@ def connect(platform: Platform, patient: bool = True) -> "MlflowClient":
             _create_database(platform.workspace)
         if platform.environment.tracking_uri is None:
             lead_here(platform.workspace)
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        if platform.environment.tracking_uri is None:  # MLflow writes it there; it is not the user's word
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
         return mlflow.MlflowClient(uri, uri)
 
 
@@ -105,7 +119,8 @@ def experiment_id(client: "MlflowClient", workspace: Workspace, name: str) -> st
         return str(found.experiment_id)
     # A server knows where its artifacts go; a bare database would put them into the current folder.
     served = client.tracking_uri.startswith(("http", "databricks"))
-    return str(client.create_experiment(name, None if served else workspace.mlflow_artifacts.as_uri()))
+    place = None if served else workspace.mlflow_artifacts.as_uri()
+    return str(client.create_experiment(name, place, _KIND))
 
 
 def exists(platform: Platform) -> bool:

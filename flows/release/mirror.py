@@ -1,6 +1,6 @@
 """MLflow shows what the ledger says: aliases, a state tag and a description per version.
 
-It is repaired from the ledger at the start and the end of every command that decides something, so a
+A version's run has the same description. It is repaired from the ledger at the start and the end of every command that decides something, so a
 kill between the two heals with the next one.
 """
 
@@ -11,20 +11,19 @@ from flows.errors import Refusal
 from flows.ledger.database import reading
 from flows.ledger.lease import check
 from flows.registry.tracking import MODEL, answering, connect, shown_aliases
-from flows.release import audit
-from flows.release.approvals import approvals
-from flows.release.evidence import find_report, page_of
 from flows.release.releases import Release, all_releases, challenger, champion, previous
+from flows.release.sheet import run_of, sheet
 from flows.workspace.platform import Platform
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
 DIGEST_TAG, RUN_TAG = "needledrop.digest", "needledrop.run"
 STATE_TAG, AUDIT_TAG = "needledrop.state", "needledrop.audit"
+NOTE_TAG = "mlflow.note.content"
+"""The description that MLflow shows of a run."""
 
 _TRIES = 10  # others may decide meanwhile
 
@@ -107,32 +106,11 @@ def _show(client: "MlflowClient", platform: Platform, now: Standing) -> None:
     for number, release in ours.items():
         tags = versions[number].tags
         if (tags.get(STATE_TAG), tags.get(AUDIT_TAG)) != (release.state, str(release.audited)):
-            text = _description(client, platform, release, versions[number])
+            run = run_of(client, release)
+            text = sheet(client, platform, release, run)
             check()
             client.update_model_version(MODEL, str(number), text)
+            if run is not None and run.info.lifecycle_stage == "active":  # a deleted one cannot be written to
+                client.set_tag(release.run_id, NOTE_TAG, text)
             client.set_model_version_tag(MODEL, str(number), STATE_TAG, release.state)
             client.set_model_version_tag(MODEL, str(number), AUDIT_TAG, str(release.audited))  # last: it says done
-
-
-def _description(client: "MlflowClient", platform: Platform, release: Release, version: "ModelVersion") -> str:
-    """Markdown for the version's page: state, who approved it and why, and where the evidence is."""
-    with reading(platform) as connection:
-        given = approvals(connection, release.version)
-        moves = [entry for entry in audit.entries(connection, release.version) if "to" in entry.detail]
-    last = moves[-1]
-    lines = [f"**{release.state.replace('_', ' ').capitalize()}** since {last.at} ({last.actor})."]
-    if last.detail.get("reason"):
-        lines[0] += f" {last.detail['reason']}"
-    lines += [f"Approved by **{one.by}** at {one.at}: {one.why}" for one in given]
-    if release.evidence:
-        report = find_report(client, release)
-        run = client.get_run(release.run_id).info
-        where = f"#/experiments/{run.experiment_id}/runs/{release.run_id}/artifacts/"
-        link = f"[gate report]({where}{page_of(report)}), " if report else "gate report "
-        against = f"champion version {release.against}" if release.against else "the floors of a first champion"
-        lines.append(f"Evidence: {link}sha256 `{release.evidence}`, against {against}")
-    lines.append(
-        f"Unit: model `{release.model[:12]}`, index `{release.index[:12]}`, data `{release.manifest[:12]}`, "
-        f"params `{release.params[:12]}`, code `{release.code[:12]}`, commit `{release.commit[:12]}`"
-    )
-    return "\n\n".join(lines)

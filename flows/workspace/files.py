@@ -59,9 +59,14 @@ class Files:
         return self._argument("training", "history")
 
     @property
-    def speed(self) -> Path:
-        """What training took on the machine that ran it."""
-        return self._argument("training", "speed")
+    def summary(self) -> Path:
+        """What came of training."""
+        return self._argument("training", "summary")
+
+    @property
+    def journal(self) -> Path:
+        """What training told while it ran, and what it took on the machine that ran it."""
+        return self._argument("training", "journal")
 
     @property
     def metrics(self) -> Path:

@@ -40,6 +40,13 @@ class Processes:
     def run(self, command: list[str], cwd: Path, line: Callable[[str], None]) -> int:
         """Run `command` in its own session, give each line of its output to `line`, return its exit status.
 
+        Errors: as `measured`.
+        """
+        return self.measured(command, cwd, line)[0]
+
+    def measured(self, command: list[str], cwd: Path, line: Callable[[str], None]) -> tuple[int, float]:
+        """Do the same, and return the CPU seconds as well, of the command and all that it has started and waited for.
+
         What the command leaves running when it ends is killed.
 
         Raises:
@@ -61,10 +68,10 @@ class Processes:
         try:
             reader = threading.Thread(target=_read_lines, args=(child, line), daemon=True)
             reader.start()
-            status = child.wait()
+            cpu_s = _wait(child)
             kill_group(child.pid, signal.SIGKILL)
             reader.join()
-            return status
+            return child.returncode, cpu_s
         finally:
             with self._guard:
                 self._alive.discard(child)
@@ -104,6 +111,18 @@ def reap(run_ids: Iterable[str], mark: str = MARK) -> list[int]:
                 killed.append(process)
     psutil.wait_procs(killed, timeout=_GRACE_S)
     return sorted(process.pid for process in killed)
+
+
+def _wait(child: "subprocess.Popen[bytes]") -> float:
+    """Wait until a child has ended, and return its CPU seconds with those of its own children."""
+    # Popen's own wait would take its status and leave nothing to be measured; it knows from here that the child has ended.
+    try:
+        _, status, used = os.wait4(child.pid, 0)
+    except ChildProcessError:  # `stop` has looked at that very moment
+        child.wait()
+        return 0.0
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return used.ru_utime + used.ru_stime
 
 
 def _read_lines(child: "subprocess.Popen[bytes]", line: Callable[[str], None]) -> None:

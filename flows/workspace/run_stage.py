@@ -43,6 +43,8 @@ class StageResult:
     """The stage's last line: what it did, in its own words."""
     log: str | None
     """Path of its log from the workspace; None where it was not started."""
+    cpu_s: float = 0.0
+    """CPU seconds of its processes, DVC's own included."""
 
     def row(self) -> dict[str, Any]:
         """The result as plain values."""
@@ -107,7 +109,7 @@ def run_stage(
     command = [sys.executable, "-m", reproduce.__name__, stage, str(log)]
     command += [json.dumps(asdict(inputs), default=str)] if inputs else []
     try:
-        status = processes.run(command, root, listener)
+        status, cpu_s = processes.measured(command, root, listener)
     finally:
         listener.close()
     seconds = time.monotonic() - began
@@ -115,11 +117,12 @@ def run_stage(
     if status not in _OUTCOMES:
         run.stage(
             {"name": stage, "outcome": "failed", "seconds": round(seconds, 2), "report": listener.report, "log": where}
+            | {"cpu_s": round(cpu_s, 2)}
         )
         if status == reproduce.EDITED:
             raise StageEdited(f"stage '{stage}': {listener.tail[-1]} {_EDITED}")
         raise StageFailed(_failure(stage, status, listener.tail, where))
-    result = StageResult(stage, _OUTCOMES[status], round(seconds, 2), listener.report, where)
+    result = StageResult(stage, _OUTCOMES[status], round(seconds, 2), listener.report, where, round(cpu_s, 2))
     run.stage(result.row())
     return result
 

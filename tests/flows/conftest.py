@@ -6,11 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from flows.environment import prepare
+from flows.workspace.graph import Graph, load_graph
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -116,3 +120,41 @@ def here(
     yield run
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_project: Path) -> tuple[Workspace, Graph]:
+    """A workspace as a retrain leaves it, with a dozen clips and random weights; and an empty MLflow store."""
+    from .results import write_results  # loads torch
+
+    folder = tmp_path_factory.mktemp("finished") / "workspace"
+    shutil.copytree(empty_project, folder)
+    shutil.copytree(ROOT / "components", folder / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    workspace = Workspace(folder)
+    graph = load_graph(folder)
+    write_results(graph, workspace)
+    from flows.registry.tracking import connect
+
+    prepare(workspace.prefect_home)
+    connect(Platform.at(workspace)).search_experiments()
+    return workspace, graph
+
+
+@pytest.fixture
+def workspace(
+    finished: tuple[Workspace, Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workspace]:
+    """A copy of its own; the report, which takes seconds, is left out where a test does not ask for it."""
+    shutil.copytree(finished[0].root, tmp_path / "workspace")
+    monkeypatch.setattr(
+        "flows.drift.evidently.write_evidently",
+        lambda path, *_: path.parent.mkdir(exist_ok=True) or path.write_text("<html>"),
+    )
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    yield Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def graph(finished: tuple[Workspace, Graph], workspace: Workspace) -> Graph:
+    return replace(finished[1], root=workspace.root)

@@ -37,6 +37,14 @@ def test_a_child_has_our_interpreter_first_and_the_mark(tmp_path: Path) -> None:
     assert lines == [str(Path(sys.executable).with_name("python")), "run-7"]
 
 
+def test_the_cpu_seconds_of_a_command_are_those_of_its_children_too(tmp_path: Path) -> None:
+    burn = "import time\nwhile time.process_time() < {}: pass"
+    family = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn.format(0.6)!r}]); sys.exit(3)"
+    status, cpu_s = Processes("run").measured([sys.executable, "-c", family], tmp_path, [].append)
+    assert (status, 0.6 <= cpu_s < 3.0) == (3, True), cpu_s
+    assert Processes("run").measured(["sleep", "0.3"], tmp_path, [].append)[1] < 0.2, "waiting costs nothing"
+
+
 def test_what_a_command_leaves_running_is_killed_when_it_ends(tmp_path: Path) -> None:
     lines: list[str] = []
     assert Processes("run").run([sys.executable, "-c", FAMILY.format(seconds=0)], tmp_path, lines.append) == 0

@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,48 +24,11 @@ from flows.registry.tracking import Unreachable
 from flows.release.mirror import DIGEST_TAG, mirror, standing
 from flows.release.releases import champion, move
 from flows.release.unit import MismatchedPair
-from flows.workspace.graph import Graph, load_graph
+from flows.workspace.graph import Graph
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 from .conftest import ROOT, Cli
-from .results import write_results
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, empty_project: Path) -> tuple[Workspace, Graph]:
-    """A workspace as a retrain leaves it, with a dozen clips and random weights; and an empty MLflow store."""
-    folder = tmp_path_factory.mktemp("finished") / "workspace"
-    shutil.copytree(empty_project, folder)
-    shutil.copytree(ROOT / "components", folder / "components", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    workspace = Workspace(folder)
-    graph = load_graph(folder)
-    write_results(graph, workspace)
-    from flows.registry.tracking import connect
-
-    prepare(workspace.prefect_home)
-    connect(Platform.at(workspace)).search_experiments()
-    return workspace, graph
-
-
-@pytest.fixture
-def workspace(
-    finished: tuple[Workspace, Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Workspace]:
-    """A copy of its own; the report, which takes seconds, is left out where a test does not ask for it."""
-    shutil.copytree(finished[0].root, tmp_path / "workspace")
-    monkeypatch.setattr(
-        "flows.drift.evidently.write_evidently",
-        lambda path, *_: path.parent.mkdir(exist_ok=True) or path.write_text("<html>"),
-    )
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    yield Workspace(tmp_path / "workspace")
-
-
-@pytest.fixture
-def graph(finished: tuple[Workspace, Graph], workspace: Workspace) -> Graph:
-    return replace(finished[1], root=workspace.root)
 
 
 def client(workspace: Workspace) -> Any:

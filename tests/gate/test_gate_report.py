@@ -40,7 +40,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('"needledrop.gate/1"', '"needledrop.gate/2"', "version 1: format: "),
+        ('"needledrop.gate/1"', '"needledrop.gate/9"', "version 1: format: "),
         ('"outcome": "passed"', '"outcome": "fine"', "version 1: checks.0.outcome: "),
         ('"pool": 270', '"pools": 270', "version 1: data.pool: "),
         ("{", "", "version 1: the file: "),
@@ -49,7 +49,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_read_is_refused_by_the_name_of_the_field(old: str, new: str, says: str) -> None:
     with pytest.raises(Refusal) as refusal:
         read_report(STORED.read_text().replace(old, new, 1), "version 1")
-    assert str(refusal.value).startswith(says) and "needledrop.gate/1" in str(refusal.value)
+    assert str(refusal.value).startswith(says) and "needledrop.gate/2" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 

@@ -31,7 +31,7 @@ def start(
         "manifest": root / "manifest.parquet", "video": root / "features/video", "music": root / "features/music",
         "text": root / "features/text", "annotations": root / "features/annotations", "model": out / "model",
         "history": out / "training/history.parquet", "summary": out / "training/summary.json",
-        "speed": out / "speed.json", "checkpoints": out / "checkpoints",
+        "checkpoints": out / "checkpoints", "journal": out / "journal.jsonl",
     }  # fmt: skip
     sections = {"encoder": PARAMS["encoder"] | (encoder or {}), "training": PARAMS["training"] | changes}
     (cwd / "params.yaml").write_text(yaml.safe_dump(PARAMS | sections))

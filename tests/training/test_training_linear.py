@@ -35,7 +35,7 @@ def section(**changes: Any) -> TrainingSection:
 
 
 def run(corpus: Corpus, folder: Path) -> Trained:
-    return train(corpus[1], corpus[0], ENCODER, section(), folder)
+    return train(corpus[1], corpus[0], ENCODER, section(), folder, folder.with_suffix(".jsonl"))
 
 
 def fitted(corpus: Corpus, **changes: Any) -> LinearPaths:

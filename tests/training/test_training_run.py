@@ -18,6 +18,7 @@ from components.code import covered
 from components.encoder.params import EncoderSection
 from components.training import loop, world
 from components.training.checkpoint import FILE, Checkpoints
+from components.training.journal import JournalWriter, read_journal
 from components.training.loop import MONITORED
 from components.training.params import TrainingSection
 from components.training.run import Trained, train
@@ -32,7 +33,7 @@ OUTPUTS = ("model/model.safetensors", "model/config.json", "training/history.par
 def run(root: Path, manifest: list[dict[str, Any]], checkpoints: Path, **changes: Any) -> Trained:
     section = TrainingSection.model_validate(PARAMS["training"] | changes)
     encoder = EncoderSection.model_validate(PARAMS["encoder"])
-    return train(manifest, open_features(root), encoder, section, checkpoints)
+    return train(manifest, open_features(root), encoder, section, checkpoints, checkpoints.with_suffix(".jsonl"))
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +126,10 @@ def test_a_checkpoint_of_other_parameters_or_data_or_a_broken_one_is_ignored(
 def same_files(out: Path, trained: Trained) -> None:
     """Compare what the stage wrote with a run in this process."""
     whole = out.with_name("whole")
-    trained.write(whole / "model", whole / "training/history.parquet", whole / OUTPUTS[3], whole / "speed.json")
+    trained.write(whole / "model", whole / "training/history.parquet", whole / OUTPUTS[3])
     for name in OUTPUTS:
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
-    assert sorted(p.name for p in out.iterdir()) == ["model", "speed.json", "training"]
+    assert sorted(p.name for p in out.iterdir()) == ["journal.jsonl", "model", "training"]
 
 
 def test_kill_9_and_run_again_gives_the_same_files(corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
@@ -147,9 +148,46 @@ def test_kill_9_and_run_again_gives_the_same_files(corpus: tuple[Path, list[dict
     assert b"resuming after step" in said
     same_files(out, run(root, manifest, tmp_path / "undisturbed", **longer))
     assert pq.read_schema(out / OUTPUTS[2]).names == ["step", "name", "value"]
-    speed = json.loads((out / "speed.json").read_text())
+    journal = read_journal(out / "journal.jsonl")
+    assert journal is not None
+    assert journal.weights_sha256 == json.loads((out / OUTPUTS[3]).read_text())["weights_sha256"]
+    assert {10, 20, 90, 100} <= {line.step for line in journal.lines}, "the killed part's lines too, once each"
+    assert len({line.step for line in journal.lines}) == len(journal.lines)
+    said_of = {(row["step"], row["name"]): row["value"] for row in pq.read_table(out / OUTPUTS[2]).to_pylist()}
+    for line in journal.lines:
+        told = dict(line.figures)
+        assert told.pop("progress/samples_per_s") > 0 and told.pop("progress/memory_mib") > 50
+        assert told == {name: value for (step, name), value in said_of.items() if step == line.step}
+    speed = journal.speed
     assert speed.keys() == {"samples_per_s", "seconds", "peak_memory_mib", "device", "processes", "steps"}
     assert speed["samples_per_s"] > 0 and speed["peak_memory_mib"] > 50 and speed["steps"] < 100
+
+
+def test_a_journal_is_of_one_training_and_half_a_line_of_it_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    writer = JournalWriter(path, "data 1")
+    writer.begin(resumed=False)
+    writer.note(10, {"loss": 2.0, "bias": float("nan")})
+    first = read_journal(path)
+    assert first is not None and first.bound_to == "data 1"
+    assert [(line.step, line.figures) for line in first.lines] == [(10, {"loss": 2.0})]
+    with path.open("a") as file:
+        file.write('{"step": 20, "at": 1.0, "figu')  # a kill in the middle of a line
+    assert read_journal(path) == first
+
+    again = JournalWriter(path, "data 1")
+    again.begin(resumed=True)
+    again.note(10, {"loss": 2.0})
+    again.note(20, {"loss": 1.0})
+    resumed = read_journal(path)
+    assert resumed is not None and resumed.training == first.training
+    assert [(line.step, line.figures) for line in resumed.lines] == [(10, {"loss": 2.0}), (20, {"loss": 1.0})]
+
+    for bound_to, resuming in (("data 2", True), ("data 1", False)):
+        JournalWriter(path, bound_to).begin(resumed=resuming)
+        other = read_journal(path)
+        assert other is not None and (other.bound_to, other.lines) == (bound_to, ())
+        assert other.training != first.training
 
 
 def test_a_killed_worker_is_started_again_and_the_run_goes_on(
@@ -166,7 +204,8 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on(
     summary = json.loads((out / "training/summary.json").read_text())
     assert summary["last_step"] == 60
     assert summary["cut"] == [{"from_step": 0, "processes": 2, "chunk": None}]
-    assert json.loads((out / "speed.json").read_text())["processes"] == 2
+    journal = read_journal(out / "journal.jsonl")
+    assert journal is not None and journal.speed["processes"] == 2 and journal.lines[-1].step == 60
     assert not (out / "checkpoints").exists()
 
 
@@ -339,7 +378,7 @@ def test_a_sigmoid_run_records_its_bias(corpus: tuple[Path, list[dict[str, Any]]
     loss = plain | {"kind": "sigmoid", "initial_bias": -3.0}
     section = TrainingSection.model_validate(PARAMS["training"] | {"steps": 10, "warmup_steps": 1})
     encoder = EncoderSection.model_validate(PARAMS["encoder"] | {"loss": loss})
-    history = train(corpus[1], open_features(corpus[0]), encoder, section, tmp_path).history
+    history = train(corpus[1], open_features(corpus[0]), encoder, section, tmp_path, tmp_path / "journal.jsonl").history
     biases = [row["value"] for row in history if row["name"] == "bias"]
     assert len(biases) == 10
     assert biases[0] == pytest.approx(-3.0)

@@ -47,6 +47,7 @@ def run(root: Path, manifest: Manifest, checkpoints: Path, shape: EncoderSection
         shape,
         TrainingSection.model_validate(PARAMS["training"] | FEW | changes),
         checkpoints,
+        checkpoints.with_suffix(".jsonl"),
     )
 
 
