@@ -9,9 +9,10 @@ from flows.drift.stored import FOLDER, Reference, read_reference
 from flows.errors import Refusal
 from flows.ledger.lease import check
 from flows.registry.hints import is_away
-from flows.registry.tracking import MODEL, Unreachable, experiment_id, shown_aliases
-from flows.release.mirror import CHAMPION, RUN_TAG
+from flows.registry.tracking import MODEL, Unreachable, experiment_id
+from flows.release.mirror import CHAMPION, standing
 from flows.release.releases import Release
+from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def fetch_reference(version: int, run_id: str, scratch: Path) -> Reference:
     return read_reference(Path(folder))
 
 
-def champion_reference(client: "MlflowClient") -> tuple[int, Reference | None] | None:
-    """Return the version that MLflow has as champion, and its reference.
+def champion_reference(platform: Platform) -> tuple[int, Reference | None] | None:
+    """Return the version that the ledger has as champion, and its reference.
 
     The reference is None where the run has none that this platform reads: versions of earlier releases. None for both
     where there is no champion.
@@ -56,19 +57,19 @@ def champion_reference(client: "MlflowClient") -> tuple[int, Reference | None] |
     Raises:
         Unreachable: the artifact store does not answer.
     """
-    number = shown_aliases(client).get(CHAMPION)
-    if number is None:
+    now = standing(platform)
+    champion = next((release for release in now.releases if release.version == now.aliases.get(CHAMPION)), None)
+    if champion is None:
         return None
-    version = client.get_model_version(MODEL, str(number))
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            reference = fetch_reference(number, version.tags.get(RUN_TAG) or str(version.run_id), Path(scratch))
+            reference = fetch_reference(champion.version, champion.run_id, Path(scratch))
         except Unreachable:
             raise
         except Refusal as error:
             log.warning("the corpus is not compared with the champion's: %s", error)
-            return number, None
-    return number, reference
+            return champion.version, None
+    return champion.version, reference
 
 
 def fetch_model(release: Release, scratch: Path) -> Path | None:

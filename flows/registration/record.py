@@ -22,6 +22,7 @@ from flows.registration.prompts import record_prompt
 from flows.registry.digest import Digests
 from flows.registry.names import metric
 from flows.workspace.graph import Graph
+from flows.workspace.platform import Platform
 from flows.workspace.provenance import environment_text, git_state
 from flows.workspace.results import headline, read_metrics
 from flows.workspace.workspace import LOCK_FILE, Workspace
@@ -66,10 +67,10 @@ def record(client: "MlflowClient", run_id: str, graph: Graph, workspace: Workspa
         if "quality" in stage.arguments:
             mlflow.log_artifacts(str(root / stage.argument("quality")), f"{stage.name}-quality")
             mlflow.log_metrics(caption_quality(root / stage.argument("quality")))
-    log_memory(client, graph, workspace)
+    log_memory(graph, workspace)
 
 
-def log_memory(client: "MlflowClient", graph: Graph, workspace: Workspace) -> None:
+def log_memory(graph: Graph, workspace: Workspace) -> None:
     """Log which clips this version saw, what new media are compared with, and how its own differ from the champion's."""
     import mlflow
 
@@ -90,7 +91,7 @@ def log_memory(client: "MlflowClient", graph: Graph, workspace: Workspace) -> No
         mlflow.log_artifacts(scratch)
     page = workspace.reports / CORPUS_REPORT
     splits = {str(row["clip_id"]): str(row["split"]) for row in Corpus(graph, workspace).rows}
-    write_corpus_report(page, reference, splits, champion_reference(client))
+    write_corpus_report(page, reference, splits, champion_reference(Platform.at(workspace)))
     mlflow.log_artifact(str(page), "reports")
 
 

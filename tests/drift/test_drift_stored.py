@@ -19,12 +19,15 @@ from flows.drift.settings import read_settings
 from flows.drift.stored import FOLDER, FORMAT, Head, Reference, read_reference, save, write_reference
 from flows.environment import prepare
 from flows.errors import Refusal
+from flows.ledger.database import transaction
 from flows.registry.tracking import EXPERIMENT, MODEL, connect
-from flows.release.mirror import CHAMPION, RUN_TAG
+from flows.release import releases
+from flows.release.mirror import CHAMPION
 from flows.workspace.graph import Graph, load_graph
 from flows.workspace.platform import Platform
 from flows.workspace.workspace import Workspace
 from tests.flows.results import CLIPS, write_results
+from tests.release.releases_of import EVIDENCE, release
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,17 +137,25 @@ def test_a_champion_of_an_earlier_release_is_said_and_one_of_this_is_read(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     workspace = Workspace(tmp_path)
     prepare(workspace.prefect_home)
-    client = connect(Platform.at(workspace))
-    assert champion_reference(client) is None
+    platform = Platform.at(workspace)
+    client = connect(platform)
+    assert champion_reference(platform) is None
     client.create_registered_model(MODEL)
     experiment = client.create_experiment(EXPERIMENT, workspace.mlflow_artifacts.as_uri())
-    run_id = client.create_run(experiment).info.run_id
-    client.create_model_version(MODEL, tmp_path.as_uri(), run_id, tags={RUN_TAG: run_id})
-    client.set_registered_model_alias(MODEL, CHAMPION, "1")
-    assert champion_reference(client) == (1, None)
+    run_id, other = (client.create_run(experiment).info.run_id for _ in range(2))
+    for one in (run_id, other):
+        client.create_model_version(MODEL, tmp_path.as_uri(), one)
+    with transaction(platform) as connection:
+        releases.add(connection, replace(release(1), run_id=run_id), "register")
+        releases.move(connection, 1, "registered", "evaluated", "gate", "began")
+        releases.move(connection, 1, "evaluated", "passed", "gate", "passed", EVIDENCE)
+        releases.move(connection, 1, "passed", "approved", "Ada", "good")
+        releases.move(connection, 1, "approved", "champion", "Bob", "better")
+    client.set_registered_model_alias(MODEL, CHAMPION, "2")  # by hand, and not followed
+    assert champion_reference(platform) == (1, None)
     assert "version 1, the champion, has no drift-reference to compare with" in caplog.text
     client.log_artifacts(run_id, str(stored), FOLDER)
-    known = champion_reference(client)
+    known = champion_reference(platform)
     assert known is not None and known[1] is not None and known[1].head == read_reference(stored).head
 
 
