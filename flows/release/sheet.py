@@ -102,6 +102,8 @@ def _row(cells: list[str]) -> str:
 
 def _interval(figures: "Mapping[str, float]", name: str, form: str, times: int) -> str:
     low, high = figures.get(f"{name}.low"), figures.get(f"{name}.high")
+    if (low, high) == (-1.0, 1.0):
+        return "none: too few artists"
     return "" if low is None or high is None else f"{form.format(times * low)} to {form.format(times * high)}"
 
 

@@ -57,3 +57,9 @@ def test_a_version_without_figures_or_without_its_run_has_a_page_too(shop: Shop)
     shop.gate(1)
     mirror(shop.platform)
     assert shop.client.get_model_version(MODEL, "1").description.startswith("**Passed**")
+
+
+def test_an_interval_of_too_few_artists_is_said_in_words(two: Shop) -> None:
+    ends = {name: float({"low": -1, "high": 1}.get(name.rpartition(".")[2], value)) for name, value in GAINED.items()}
+    _, table, *_ = show(two, 2, REACHED | ends)
+    assert table.splitlines()[-1].endswith("| none: too few artists |")
