@@ -20,6 +20,8 @@ TRIGGERS: Final = Table(
     Column("run", Text),  # flow run that was started; null while that is being asked for
 )
 _WEEK = timedelta(days=7)
+_AHEAD = timedelta(hours=1)
+"""A time that lies further ahead was written by a clock that was wrong; it would hold up all others until then."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def claim(
     times = [
         datetime.fromisoformat(at) for at in connection.scalars(select(TRIGGERS.c.at).where(TRIGGERS.c.key != key))
     ]
+    times = [time for time in times if time - now <= _AHEAD]
     recent = sorted(time for time in times if now - time < _WEEK)
     if len(recent) >= limits.per_week:
         again = f"; the next may start at {_text(recent[-limits.per_week] + _WEEK)}" if limits.per_week else ""

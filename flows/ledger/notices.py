@@ -80,12 +80,13 @@ def note(connection: Connection, key: str, text: str, again: timedelta | None = 
     ours = NOTICES.c.key == key
     # Where no process has an address, nobody gives them up.
     never = NOTICES.c.text.is_not(None) & (NOTICES.c.state == "waiting") & (NOTICES.c.noted < _text(now - 2 * DAY))
+    _set_right(connection, now)
     connection.execute(delete(NOTICES).where(never))
     if row is None:
         connection.execute(insert(NOTICES).values(key=key, **fresh))
     elif row.state == "waiting":
         connection.execute(update(NOTICES).where(ours).values(text=shown))
-    elif row.state == "sent" and again is not None and now - datetime.fromisoformat(row.at) >= again:
+    elif row.state == "sent" and again is not None and _apart(row, now) >= again:
         connection.execute(update(NOTICES).where(ours).values(**fresh))
 
 
@@ -161,6 +162,7 @@ def _take(platform: Platform) -> Row[Any] | None:
             return None
     with transaction(platform) as connection:
         now = datetime.now(UTC)
+        _set_right(connection, now)
         old = (NOTICES.c.text.is_not(None)) & (NOTICES.c.state == "waiting") & (NOTICES.c.noted < _text(now - DAY))
         for row in connection.execute(select(NOTICES.c.key).where(old)):
             _warn("the notice %s is given up: it could not be sent for a day", row.key)
@@ -176,15 +178,26 @@ def _due(connection: Connection) -> Row[Any] | None:
     now = datetime.now(UTC)
     ours = NOTICES.c.text.is_not(None)
     rows = connection.execute(select(NOTICES).where(ours & NOTICES.c.state.in_(("waiting", "sending")))).all()
-    waiting = [row for row in rows if row.state == "waiting" or now - datetime.fromisoformat(row.at) >= _ABANDONED]
+    waiting = [row for row in rows if row.state == "waiting" or _apart(row, now) >= _ABANDONED]
     failed = max((row for row in waiting if row.tries), key=lambda row: str(row.at), default=None)
-    if failed is not None and now - datetime.fromisoformat(failed.at) < min(_pause(failed.tries), _AWAY):
+    if failed is not None and _apart(failed, now) < min(_pause(failed.tries), _AWAY):
         about = _text(datetime.fromisoformat(failed.at) - _FIRST_PAUSE)
         later = ours & (NOTICES.c.state == "sent") & (NOTICES.c.at > about)
         if connection.execute(select(NOTICES.c.key).where(later).limit(1)).first() is None:
             return None  # the service is away, not this one message refused
-    ready = [row for row in waiting if not row.tries or now - datetime.fromisoformat(row.at) >= _pause(row.tries)]
+    ready = [row for row in waiting if not row.tries or _apart(row, now) >= _pause(row.tries)]
     return min(ready, key=lambda row: (row.tries, str(row.noted)), default=None)
+
+
+def _apart(row: Row[Any], now: datetime) -> timedelta:
+    """The time between now and the last change of a notice; one that lies ahead, after a clock was put back, ends too."""
+    return abs(now - datetime.fromisoformat(row.at))
+
+
+def _set_right(connection: Connection, now: datetime) -> None:
+    """Let what a clock that was ahead has noted count from now; else it would be tried until that day comes."""
+    ahead = NOTICES.c.noted > _text(now + _ABANDONED)
+    connection.execute(update(NOTICES).where(ahead).values(noted=_text(now)))
 
 
 def _pause(tries: int) -> timedelta:
@@ -220,7 +233,7 @@ def claim(platform: Platform, key: str) -> bool:
     with transaction(platform) as connection:
         row = connection.execute(select(NOTICES).where(NOTICES.c.key == key)).first()
         if row is not None:
-            if row.state == "sent" or now - datetime.fromisoformat(row.at) < _ABANDONED:
+            if row.state == "sent" or _apart(row, now) < _ABANDONED:
                 return False
             connection.execute(delete(NOTICES).where(NOTICES.c.key == key))
         connection.execute(insert(NOTICES).values(key=key, at=_text(now), state="sending"))

@@ -44,3 +44,10 @@ def test_cool_down_and_weekly_budget(tmp_path: Path) -> None:
     assert ask(workspace, "b", 24).start
     assert "within seven days" in ask(workspace, "c", 100).why
     assert ask(workspace, "c", 7 * 24 + 1).start
+
+
+def test_a_start_that_a_clock_far_ahead_has_dated_holds_up_no_other(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert ask(workspace, "a", 24 * 400).start
+    assert ask(workspace, "b", 0).start
+    assert "2026-03-02T12:00:00" in ask(workspace, "c", -0.5).why, "clocks of two machines may differ a little"

@@ -177,6 +177,7 @@ def test_a_verdict_on_time_holds_for_a_day_and_a_machine(reigning: Works) -> Non
     made, machine = datetime.fromisoformat(report.provenance.made), this_machine()
     assert holds(report, machine, made + timedelta(hours=23)) and not holds(report, machine, made + timedelta(hours=25))
     assert not holds(report, "another", made + timedelta(hours=1))
+    assert not holds(report, machine, made - timedelta(hours=1)), "the clock was ahead, so its age is not known"
     first = report.model_copy(update={"checks": report.checks[:1]})
     assert holds(first, "another", made + timedelta(days=900)), "ranks are the same on every day"
 

@@ -152,6 +152,18 @@ def test_on_a_file_one_that_is_asleep_keeps_it_for_nobody_else_works_then(start:
     assert first.poll() is None and held_by(platform) == [first.pid]
 
 
+def test_one_that_lives_keeps_it_when_the_clock_is_set(start: Start, platform: Platform) -> None:
+    first = start(3600, 0, 600)
+    assert line(first) == "has it"
+    with lease(platform, "mine"), transaction(platform, fenced=False) as connection:
+        # The system tells start times from the clock: after it was set, no row has that of its process.
+        connection.execute(update(LEASES).values(started=LEASES.c.started - 3600))
+        assert free_dead(connection) == []
+        first.kill()
+        first.wait()
+        assert free_dead(connection) == ["train"]
+
+
 @pytest.mark.parametrize("how", ["", "with a clock that jumps"])
 def test_one_that_lives_keeps_it_beyond_its_seconds(start: Start, platform: Platform, how: str) -> None:
     first = start(0.6, 0, 600, how)

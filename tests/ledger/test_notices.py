@@ -241,6 +241,47 @@ def test_who_was_killed_while_sending_is_taken_over(webhook: Webhook, tmp_path: 
     assert notices.pass_by(platform) == ["key"]
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=400)])
+def test_what_a_clock_that_was_ahead_has_written_holds_up_nothing(
+    webhook: Webhook, tmp_path: Path, ahead: timedelta
+) -> None:
+    platform = at(tmp_path, webhook.url)
+    webhook.codes += [404]
+    assert not notices.send(platform, "failed", "failed")
+    long_ago(platform, "failed", -ahead)
+    assert notices.send(platform, "new", "new") and states(platform)["failed"] == ("sent", 1)
+
+    note(platform, "sending", "sending")
+    with transaction(platform) as connection:
+        connection.execute(update(notices.NOTICES).where(notices.NOTICES.c.key == "sending").values(state="sending"))
+    long_ago(platform, "sending", -ahead)
+    assert notices.pass_by(platform) == ["sending"], "who sent it died"
+
+    assert notices.claim(platform, "event")
+    long_ago(platform, "event", -ahead)
+    assert notices.claim(platform, "event")
+
+
+def test_the_day_of_a_notice_that_a_clock_far_ahead_has_noted_begins_now(webhook: Webhook, tmp_path: Path) -> None:
+    platform = at(tmp_path, webhook.url)
+    note(platform, "old", "old")
+    long_ago(platform, "old", timedelta(days=-400))
+    webhook.codes += [404]
+    assert notices.pass_by(platform) == []
+    with transaction(platform) as connection:
+        noted = connection.execute(select(notices.NOTICES.c.noted)).scalar_one()
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(noted)) < timedelta(minutes=5), "it counts from now"
+
+
+def test_what_goes_on_is_told_again_though_a_clock_was_ahead(webhook: Webhook, tmp_path: Path) -> None:
+    platform = at(tmp_path, webhook.url)
+    note(platform, "failed", "failed", again=notices.DAY)
+    assert notices.pass_by(platform) == ["failed"]
+    long_ago(platform, "failed", timedelta(days=-400))
+    note(platform, "failed", "failed", again=notices.DAY)
+    assert notices.pass_by(platform) == ["failed"]
+
+
 def test_reasons_are_alike_but_for_their_numbers() -> None:
     one = notices.alike("MLflow at http://m:5000 does not answer (attempt 3, run 5f2a-09)")
     assert one == notices.alike("MLflow at http://m:5000 does not answer (attempt 4, run 5f2b-10)")
