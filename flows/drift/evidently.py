@@ -51,7 +51,8 @@ def table_of(sample: Sample, bases: Mapping[str, Basis]) -> "pd.DataFrame":
     table = pd.DataFrame(columns)
     for group in TAG_GROUPS if any(sample.tags) else ():
         best = [next((tag for tag in tags if tag.startswith(f"{group}:")), f":{_NO_TAG}") for tags in sample.tags]
-        table[group] = [tag.partition(":")[2] for tag in best]
+        # Evidently writes names as they are into its scripts, where one could end the script and begin another.
+        table[group] = [tag.partition(":")[2].replace("<", "&lt;") for tag in best]
     return table
 
 

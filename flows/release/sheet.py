@@ -3,6 +3,7 @@
 The figures are those of the version's run, so the page says what a comparison of runs says.
 """
 
+import html
 from typing import TYPE_CHECKING, Final
 
 from components.evaluation.metrics_file import MODES
@@ -51,12 +52,12 @@ def sheet(client: "MlflowClient", platform: Platform, release: Release, run: "Ru
         given = approvals(connection, release.version)
         moves = [entry for entry in audit.entries(connection, release.version) if "to" in entry.detail]
     last = moves[-1]
-    said = f"**{release.state.replace('_', ' ').capitalize()}** since {last.at} ({last.actor})."
-    parts = [f"{said} {last.detail['reason']}" if last.detail.get("reason") else said]
+    said = f"**{release.state.replace('_', ' ').capitalize()}** since {last.at} ({_plain(last.actor)})."
+    parts = [f"{said} {_plain(last.detail['reason'])}" if last.detail.get("reason") else said]
     against = f"champion version {release.against}" if release.against else "the floors of a first champion"
     if run is not None:
         parts += _reached(run.data.metrics, f"version {release.against}" if release.against else "CCA")
-    parts += [f"Approved by **{one.by}** at {one.at}: {one.why}" for one in given]
+    parts += [f"Approved by **{_plain(one.by)}** at {one.at}: {_plain(one.why)}" for one in given]
     if release.evidence:
         report = find_report(client, release) if run is not None else None
         link = "Gate report"
@@ -67,6 +68,11 @@ def sheet(client: "MlflowClient", platform: Platform, release: Release, run: "Ru
         verdict = f": {judged.detail['to']}" if judged else ""
         parts.append(f"{link}{verdict}, against {against}.")
     return "\n\n".join([*parts, _digests(release)])
+
+
+def _plain(text: str) -> str:
+    """What a person wrote, to be shown as it is: MLflow would take `<x>` for HTML and leave it out."""
+    return html.escape(text, quote=False)
 
 
 def _reached(figures: "Mapping[str, float]", other: str) -> list[str]:

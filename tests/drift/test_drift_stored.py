@@ -131,6 +131,16 @@ def test_what_only_one_side_has_is_named(tmp_path: Path) -> None:
     assert "Not compared, as only one side has them: &lt;b&gt;." in page and "Heading &lt;b&gt;." in page
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries that Evidently imports
+def test_a_tag_cannot_begin_a_script_on_the_page_of_distributions(tmp_path: Path) -> None:
+    clips = World(16, 2).clips(20, "clip")
+    evil = (("genres:</script><script>alert(1)</script>",), ("genres:r&b",)) * 10
+    table = table_of(replace(clips, tags=evil), {})[["genres"]]
+    evidently.write_evidently(tmp_path / "page.html", table, table, "Heading.")
+    page = (tmp_path / "page.html").read_text()
+    assert "r&b" in page and "&lt;script>alert(1)" in page and "<script>alert" not in page
+
+
 def test_a_champion_of_an_earlier_release_is_said_and_one_of_this_is_read(
     stored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,20 @@ def test_a_release_from_registration_to_rollback(shop: Shop) -> None:
     assert shop.shown() == {"champion": 2, "previous": 1}
 
 
+def test_what_people_write_is_no_html_on_the_page_of_a_version(shop: Shop) -> None:
+    shop.register()
+    shop.gate(1)
+    assert approve(shop.platform, 1, "<b>Ada</b>", "<script>alert(1)</script> & more").approved_by == "<b>Ada</b>"
+    promote(shop.platform, 1, "Bob <bob@lab>", 0)
+    text = shop.client.get_model_version(MODEL, "1").description
+    assert (
+        "<" not in text
+        and "**&lt;b&gt;Ada&lt;/b&gt;**" in text
+        and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
+    )
+    assert "(Bob &lt;bob@lab&gt;)" in text
+
+
 def test_three_champions_are_rolled_back_one_by_one(two: Shop) -> None:
     shop = two
     promote(shop.platform, 2, "Bob")
