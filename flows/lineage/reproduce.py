@@ -133,13 +133,12 @@ def _bring(workspace: Workspace, root: Path, graph: Graph, found: Recorded) -> N
     wanted = sorted((made & set(evaluation.arguments.values())) - {model})
     remote = cloning.share_cache(workspace.root, root)
     missing = cloning.restore(root, wanted, pull=remote)
+    where = "the DVC cache and the remote" if remote else "the DVC cache, and no DVC remote is set"
+    gone = f"{', '.join(missing)} of version {found.version} not in {where}"
     if missing and is_outside(Workspace(root)):
-        where = "the DVC cache and the remote" if remote else "the DVC cache, and no DVC remote is set"
-        raise Refusal(
-            f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''} of version {found.version} not in "
-            f"{where}; run `needledrop pull` where they are, or make all again with --from-scratch"
-        )
+        raise Refusal(f"{gone}; run `needledrop pull` where they are, or make all again with --from-scratch")
     if missing:  # a rendered corpus can be made again
+        console(to_stderr=True).print(f"{gone}: made again, which takes longer", markup=False, soft_wrap=True)
         _dvc(root, "repro", "--no-commit", *_writers(graph, missing))
     shutil.rmtree(root / model, ignore_errors=True)
     shutil.copytree(found.model, root / model)

@@ -129,6 +129,23 @@ def test_a_result_that_was_not_what_is_recorded_is_told_by_its_first_value(
     assert before == sorted((path, path.stat().st_mtime_ns) for path in cache.rglob("*") if path.is_file())
 
 
+def test_features_that_the_cache_has_lost_are_named_and_made_again(
+    project: Workspace, store: Shelf, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    number = record(store, tmp_path / "run")
+    lock = yaml.safe_load((project.root / "dvc.lock").read_text())
+    (digest,) = (out["md5"] for one in lock["stages"].values() for out in one["outs"] if out["path"] == "data/features")
+    kept = project.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    kept.rename(tmp_path / "lost")
+    try:
+        done = reproduce(Platform(project, store.platform.environment), number)
+    finally:
+        (tmp_path / "lost").rename(kept)
+    assert done.equal
+    said = f"data/features of version {number} not in the DVC cache, and no DVC remote is set: made again"
+    assert said in capfd.readouterr().err
+
+
 @pytest.mark.stack
 def test_all_is_made_again_to_the_bit_and_the_clone_is_kept(project: Workspace, store: Shelf, tmp_path: Path) -> None:
     number = record(store, tmp_path / "run")
