@@ -34,9 +34,14 @@ def gate(works: Works, version: int | None = None) -> GateResult:
     return run_gate(works.graph, works.platform, version)
 
 
-def test_a_first_champion_then_a_challenger_each_gated_once(clean: Works) -> None:
+@pytest.fixture(scope="module")
+def first(clean: Works) -> GateResult:
+    """Of version 1, the only one yet."""
     clean.register(1)
-    first = gate(clean)
+    return gate(clean)
+
+
+def test_a_first_champion_then_a_challenger_each_gated_once(clean: Works, first: GateResult) -> None:
     # Random weights are at chance, which the floor is just above: never shown to pass.
     assert (first.version, first.champion) == (1, None) and first.verdict in ("failed", "inconclusive")
     assert [check.key for check in first.checks] == ["chance"]
@@ -68,7 +73,7 @@ def test_a_first_champion_then_a_challenger_each_gated_once(clean: Works) -> Non
 
 
 @pytest.fixture(scope="module")
-def reigning(clean: Works) -> Works:
+def reigning(clean: Works, first: GateResult) -> Works:
     """Version 1 is champion, version 2 the challenger."""
     path = clean.workspace.root / "gate.yaml"
     settings = path.read_text()
