@@ -14,7 +14,9 @@ import pytest
 
 from flows.workspace.workspace import Workspace
 
-LONGEST = ("tests/pipeline/", "tests/training/", "tests/flows/", "tests/research/")
+LONGEST = tuple(
+    f"tests/{name}/" for name in ("pipeline", "training", "flows", "research", "gate", "release", "deploy", "lineage")
+)
 
 GPU_ASKED = "NEEDLEDROP_TEST_GPU"
 

@@ -31,7 +31,6 @@ from flows.release.needs import check_needs
 from flows.release.own_code import OwnCode
 from flows.release.table import Release
 from flows.release.verified import Verified
-from flows.workspace.platform import Platform
 
 LIST: Final = 10  # answers to a query that is timed
 _READ: Final = 16  # clips whose media are read between two signs of life
@@ -203,37 +202,36 @@ def needs_process(files: Verified, release: Release, pool: Pool) -> bool:
 
 @contextmanager
 def judge(
-    platform: Platform,
+    root: Path,
     files: Verified,
     release: Release,
     pool: Pool,
     texts: Mapping[str, str],
     threads: int,
-    apart: bool,
+    process: OwnCode | None,
 ) -> Iterator[Judged]:
     """Yield a version that can be asked.
 
     Args:
-        platform: whose workspace has the media.
+        root: what the paths of media are relative to.
         files: the version's.
         release: the version's.
         pool: the test clips.
         texts: their words.
         threads: of the version's arithmetic.
-        apart: in a process of its own; see `needs_process`. Those that are timed beside each other are asked alike.
+        process: of its own, see `needs_process`; None: it is asked here. Those that are timed beside each other are asked
+            alike.
 
     Raises:
         Refusal: packages or encoders that it needs are missing; its code cannot be loaded, or not asked.
     """
-    root = platform.workspace.root
-    if not apart:
+    if process is None:
         yield Judged(release, pool, texts, root, _Here(_load(files, threads)), "")
         return
     note = check_needs(files.folder, release.version)
     check_encoders(files.folder, release.version)
-    with OwnCode(platform.environment) as code:
-        code.load(files, threads)
-        yield Judged(release, pool, texts, root, code, note)
+    process.load(files, threads)
+    yield Judged(release, pool, texts, root, process, note)
     files.require_unchanged()
 
 

@@ -146,25 +146,30 @@ def _examine(
     from flows.gate.evaluate import apart_from_learnt, time_versions
     from flows.gate.judged import judge, needs_process
     from flows.gate.verdict import make_report
+    from flows.release.own_code import OwnCode
     from flows.release.verified import verify
 
     made = datetime.now(UTC).isoformat(timespec="seconds")
     asked = (test.pool, test.queries.texts, test.section.threads)
+    root = platform.workspace.root
     ours = verify(client, platform.workspace, release)
     apart = needs_process(ours, release, test.pool)
-    if champion is None:
-        with judge(platform, ours, release, *asked, apart) as judged:
-            side = _ranked(client, platform, judged, test)
-        cca = evaluate_cca(graph, platform.workspace, test) if settings.floors.above_cca else None
-        queries, told = apart_from_learnt(client, test, [release], [side] if cca is None else [side, cca])
-        return make_report(queries, told[0], told[1] if cca else None, "floors", settings, made, key)
     with ExitStack() as both:
+        if champion is None:
+            process = both.enter_context(OwnCode(platform.environment)) if apart else None
+            side = _ranked(client, platform, both.enter_context(judge(root, ours, release, *asked, process)), test)
+            cca = evaluate_cca(graph, platform.workspace, test) if settings.floors.above_cca else None
+            queries, told = apart_from_learnt(client, test, [release], [side] if cca is None else [side, cca])
+            return make_report(queries, told[0], told[1] if cca else None, "floors", settings, made, key)
         with _evaluated(champion):
             theirs = verify(client, platform.workspace, champion)
             apart = apart or needs_process(theirs, champion, test.pool)
-            opponent = both.enter_context(judge(platform, theirs, champion, *asked, apart))
+        # Both start before either is loaded: their libraries take seconds.
+        processes = [both.enter_context(OwnCode(platform.environment)) if apart else None for _ in range(2)]
+        with _evaluated(champion):
+            opponent = both.enter_context(judge(root, theirs, champion, *asked, processes[1]))
             other = _ranked(client, platform, opponent, test)
-        judged = both.enter_context(judge(platform, ours, release, *asked, apart))
+        judged = both.enter_context(judge(root, ours, release, *asked, processes[0]))
         sides = [_ranked(client, platform, judged, test), other]
         spent = time_versions([judged, opponent], test, settings)
     timed = [replace(side, latency_ms=times) for side, times in zip(sides, spent, strict=True)]

@@ -132,7 +132,7 @@ def test_tables_agree_and_have_their_columns(rendered: tuple[Path, Collected], t
     paths = [tmp_path / name for name in ("inventory.parquet", "a.csv", "s.csv", "truth.parquet", "refused.parquet")]
     corpus.write(*paths)
     inventory = tables.read_rows(paths[0], tables.INVENTORY)
-    told = list(csv.DictReader(paths[1].open(encoding="utf-8")))
+    told = list(csv.DictReader(paths[1].read_text(encoding="utf-8").splitlines()))
     truth = pq.ParquetFile(paths[3]).read()
     ids = [row["video_id"] for row in inventory]
     assert ids == [row["video_id"] for row in told] == truth.column("video_id").to_pylist()

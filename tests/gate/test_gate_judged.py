@@ -3,7 +3,7 @@
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from components.increments import update_store
 from components.modalities import MODALITIES, Modality
 from components.settings import read_section
 from components.store import FeatureStore, spec_digest
+from flows.environment import Environment
 from flows.errors import Refusal
 from flows.gate import evaluate as gate_evaluate
 from flows.gate import ranks
@@ -27,12 +28,15 @@ from flows.gate.evaluate import evaluate, read_test_set
 from flows.gate.judged import Judged, judge, needs_process
 from flows.gate.report import read_report
 from flows.gate.run import run_gate
+from flows.gate.verdict import make_report
 from flows.release.actions import retire
+from flows.release.own_code import OwnCode
 from flows.release.table import Release
 from flows.release.verified import verify
 from tests.ingest.media_look_alike import write_clip
 
 from .conftest import TEST, Works, todays_code
+from .gate_tables import MADE, quick
 
 EARLIER = Path(__file__).with_name("earlier_version.tar.xz")
 OTHER = {"segment_s": 1.0, "mel_bands": 20, "dims": 128, "embedding_dims": 64}
@@ -99,9 +103,11 @@ def asked(filmed: Works) -> gate_evaluate.TestSet:
 @contextmanager
 def judging(works: Works, release: Release, test: gate_evaluate.TestSet, apart: bool) -> Iterator[Judged]:
     files = verify(works.client, works.workspace, release)
-    with judge(works.platform, files, release, test.pool, test.queries.texts, 1, apart) as judged:
-        assert needs_process(files, release, test.pool) == apart
-        yield judged
+    assert needs_process(files, release, test.pool) == apart
+    with OwnCode(Environment()) if apart else nullcontext() as process:
+        root = works.workspace.root
+        with judge(root, files, release, test.pool, test.queries.texts, 1, process) as judged:
+            yield judged
 
 
 def test_another_process_ranks_as_this_one_does(filmed: Works, asked: gate_evaluate.TestSet) -> None:
@@ -175,23 +181,24 @@ def test_a_version_of_other_extractors_and_another_size_is_an_ordinary_challenge
     assert again is not None and again.ranks["video"].tolist() == kept.ranks["video"].tolist()
 
 
-def test_a_clip_that_a_version_cannot_read_counts_as_not_found(filmed: Works, elsewhere: Path) -> None:
+def test_a_clip_that_a_version_cannot_read_counts_as_not_found(
+    filmed: Works, asked: gate_evaluate.TestSet, elsewhere: Path
+) -> None:
     release = foreign(filmed, 24, elsewhere)
     lost = filmed.workspace.root / "media/4.mp4"
     kept = lost.rename(lost.with_suffix(".away"))
     try:
-        result = run_gate(filmed.graph, filmed.platform, release.version)
+        with judging(filmed, release, asked, True) as judged:
+            side = replace(evaluate(judged, asked, judged.name, {}), unread=judged.unread)
     finally:
         kept.rename(lost)
-    assert (
-        f"Version {release.version} could not read 1 of {TEST} test clips with its own extractors" in result.words.found
-    )
-    assert "count as not found (first clip-04: " in result.words.found
-    side = ranks.recall(filmed.client, filmed.platform, release, read_test_set(filmed.graph, filmed.workspace).queries)
-    assert side is not None and side.ranks["video"][4] == TEST
+    assert side.ranks["video"][4] == TEST
     # Its words can be read, its music not: nobody finds it.
     assert side.ranks["text"][4] == TEST and "clip-04" not in set(side.top["text"])
     assert (np.delete(side.ranks["text"], 4) < TEST).any()
+    said = make_report(asked.queries, side, None, "floors", quick(), MADE).words.found
+    assert f"Version {release.version} could not read 1 of {TEST} test clips with its own extractors" in said
+    assert "count as not found (first clip-04: " in said
 
 
 def test_a_champion_of_an_earlier_release_of_the_platform_is_an_opponent(
