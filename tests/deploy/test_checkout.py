@@ -222,7 +222,9 @@ def test_what_a_stage_writes_in_place_does_not_reach_the_workspace_it_was_carrie
     assert "one" in told and "two" in told and "three" not in told
 
 
-def test_a_worker_that_lacks_a_shared_registry_is_told_what_to_set() -> None:
+def test_a_worker_that_lacks_a_shared_registry_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NEEDLEDROP_LEDGER_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
     lacking = Environment.model_validate({"source": "/repository", "checkouts": "/runs"})
     with pytest.raises(Refusal, match="NEEDLEDROP_LEDGER_URL, MLFLOW_TRACKING_URI in the environment of its worker"):
         shared(lacking)

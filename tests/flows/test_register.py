@@ -405,6 +405,7 @@ print(json.dumps({"host": [components.VALUE, components.later.VALUE], "answers":
 """
 
 
+@pytest.mark.stack
 def test_two_versions_answer_within_a_host_that_has_packages_of_the_same_name(
     workspace: Workspace, graph: Graph, tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:

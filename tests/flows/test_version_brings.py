@@ -93,6 +93,7 @@ def made(encoders: Path, hub: Path, empty_project: Path, tmp_path: Path, monkeyp
     return workspace
 
 
+@pytest.mark.stack
 def test_small_encoders_are_brought_and_large_ones_are_fetched_by_a_command(
     made: Workspace, hub: Path, here: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

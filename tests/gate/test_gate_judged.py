@@ -201,6 +201,7 @@ def test_a_clip_that_a_version_cannot_read_counts_as_not_found(
     assert "count as not found (first clip-04: " in said
 
 
+@pytest.mark.stack
 def test_a_champion_of_an_earlier_release_of_the_platform_is_an_opponent(
     filmed: Works, asked: gate_evaluate.TestSet
 ) -> None:

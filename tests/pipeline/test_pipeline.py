@@ -143,6 +143,7 @@ def kill_at(project: Project, moment: str) -> None:
     process.wait()
 
 
+@pytest.mark.stack
 def test_killed_three_times_ends_as_if_undisturbed(retrained: Project, make_project: Callable[[str], Project]) -> None:
     project = make_project("killed")
     project.adopt(retrained, "corpus", "ingest", "validate", "features@seed")  # no kill is meant for these

@@ -190,6 +190,7 @@ def test_a_journal_is_of_one_training_and_half_a_line_of_it_is_left_out(tmp_path
         assert other.training != first.training
 
 
+@pytest.mark.stack
 def test_a_killed_worker_is_started_again_and_the_run_goes_on(
     corpus: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
