@@ -66,7 +66,7 @@ def test_registration_gate_monitor_and_deployed_flows_write_no_secret(
     from flows.errors import Refusal
     from flows.workspace.graph import load_graph
     from flows.workspace.workspace import Workspace
-    from tests.flows.results import write_results
+    from tests.flows.results import commit_results, write_results
 
     root = tmp_path / "workspace"
     root.mkdir()
@@ -80,7 +80,9 @@ def test_registration_gate_monitor_and_deployed_flows_write_no_secret(
     monkeypatch.chdir(root)
     workspace = Workspace(root)
     prepare(workspace.prefect_home)
-    write_results(load_graph(root), workspace)
+    graph = load_graph(root)
+    write_results(graph, workspace)
+    commit_results(graph, workspace)
 
     assert main(["register"]) == 0
     for words in (

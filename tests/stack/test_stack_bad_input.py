@@ -28,7 +28,7 @@ def toy(tmp_path: Path) -> Path:
     from flows.workspace.graph import load_graph
     from flows.workspace.workspace import Workspace
     from tests.flows.conftest import ROOT
-    from tests.flows.results import write_results
+    from tests.flows.results import commit_results, write_results
 
     root = tmp_path / "workspace"
     root.mkdir()
@@ -36,7 +36,9 @@ def toy(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "components", root / "components", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml", "prefect.yaml"):
         shutil.copy(ROOT / name, root)
-    write_results(load_graph(root), Workspace(root))
+    graph = load_graph(root)
+    write_results(graph, Workspace(root))
+    commit_results(graph, Workspace(root))
     return root
 
 

@@ -130,7 +130,7 @@ def test_a_registered_model_is_in_s3_with_the_bytes_of_the_workspace(
     from flows.workspace.graph import load_graph
     from flows.workspace.workspace import Workspace
     from tests.flows.conftest import ROOT
-    from tests.flows.results import write_results
+    from tests.flows.results import commit_results, write_results
 
     workspace = Workspace(tmp_path / "workspace")
     workspace.root.mkdir()
@@ -142,6 +142,7 @@ def test_a_registered_model_is_in_s3_with_the_bytes_of_the_workspace(
         shutil.copy(ROOT / name, workspace.root)
     graph = load_graph(workspace.root)
     write_results(graph, workspace)
+    commit_results(graph, workspace)
     model = workspace.root / graph["training"].argument("model") / "model.safetensors"
     ended(start(needledrop("register"), workspace.root, stack_environment))
     # Once more: the same content is the same version.
