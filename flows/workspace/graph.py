@@ -156,7 +156,7 @@ def _read(repo: Any, root: Path) -> Graph:
     # DVC's own addresses and file names depend on the current folder; ours are from the root.
     names = {stage: _address(stage, root) for stage in nodes}
     rank = {stage: number for number, stage in enumerate(nodes)}
-    made = [os.path.relpath(out.fs_path, root) for node in nodes for out in node.outs]
+    made = [f"{os.path.relpath(out.fs_path, root)}/" for node in nodes for out in node.outs]
     edges = repo.index.graph.subgraph(nodes).reverse()  # DVC points from a stage to what it needs
     reader = Reader(str(root))
     stages: list[Stage] = []
@@ -164,7 +164,7 @@ def _read(repo: Any, root: Path) -> Graph:
     for node in nx.lexicographical_topological_sort(edges, key=rank.__getitem__):
         parents = sorted(edges.predecessors(node), key=rank.__getitem__)
         ahead = {out.fs_path for parent in parents if parent in unsettled for out in parent.outs}
-        reasons = tuple(_reasons(node, ahead, root))
+        reasons = tuple(_reasons(node, ahead, root, reader))
         if reasons or ahead:
             unsettled.add(node)
         stages.append(
@@ -175,7 +175,7 @@ def _read(repo: Any, root: Path) -> Graph:
                 outputs=tuple(os.path.relpath(out.fs_path, root) for out in node.outs),
                 parents=tuple(names[parent] for parent in parents),
                 reasons=reasons,
-                inputs=reader.read(node, lambda path: not any(_overlap(path, out) for out in made)),
+                inputs=reader.read(node, lambda path: not any(_overlap(f"{path}/", out) for out in made)),
             )
         )
     return Graph(root, tuple(stages))
@@ -207,7 +207,8 @@ def _check_links(nodes: list[Any], root: Path) -> None:
 
 
 def _overlap(path: str, other: str) -> bool:
-    return Path(path).is_relative_to(other) or Path(other).is_relative_to(path)
+    """Tell whether one of two paths, each with a slash at its end, is or holds the other."""
+    return path.startswith(other) or other.startswith(path)
 
 
 def _address(node: Any, root: Path) -> str:
@@ -215,7 +216,7 @@ def _address(node: Any, root: Path) -> str:
     return str(node.name) if file == "dvc.yaml" else f"{file}:{node.name}"
 
 
-def _reasons(node: Any, ahead: set[str], root: Path) -> list[str]:
+def _reasons(node: Any, ahead: set[str], root: Path, reader: Reader) -> list[str]:
     """Say why `node` would run; files in `ahead` will be written first, so their state says nothing."""
     from dvc.fs import localfs
 
@@ -228,7 +229,7 @@ def _reasons(node: Any, ahead: set[str], root: Path) -> list[str]:
         reasons.append(ALWAYS)
     for dep in node.deps:
         if hasattr(dep, "params"):
-            reasons += _param_reasons(dep)
+            reasons += _param_reasons(dep, reader)
         elif not any(localfs.overlaps(dep.fs_path, path) for path in ahead):
             reasons += [_dep_reason(os.path.relpath(dep.fs_path, root), state) for state in dep.status().values()]
     for out in node.outs:
@@ -249,14 +250,14 @@ def _out_reason(path: str, state: str) -> str:
     return words.get(state, f"output {path} was changed after the stage wrote it")
 
 
-def _param_reasons(dep: Any) -> list[str]:
+def _param_reasons(dep: Any, reader: Reader) -> list[str]:
     """Name each changed key with its old and new value."""
     status: dict[str, Any] = dep.status()
     changed = status.get(str(dep))
     if isinstance(changed, str):  # the whole file
         return [_dep_reason(str(dep), changed)]
     before = dep.hash_info.value or {} if dep.hash_info else {}
-    now = dep.read_params()
+    now = reader.params(dep) if changed else {}
     return [edit for section in changed or {} for edit in differences(section, before.get(section), now.get(section))]
 
 

@@ -46,18 +46,19 @@ class Reader:
 
     def read(self, node: Any, counts: Callable[[str], bool]) -> Inputs:
         """Return the inputs of one of DVC's stages; of files, those whose path `counts`."""
-        return _inputs(node, self._root, counts, self._digest, self._section)
+        return _inputs(node, self._root, counts, self._digest, self.params)
+
+    def params(self, dep: Any) -> dict[str, Any]:
+        """Return the sections of params.yaml that one of DVC's dependencies names, by name."""
+        key = (dep.fs_path, tuple(dep.params))
+        if key not in self._params:
+            self._params[key] = dep.read_params()
+        return self._params[key]
 
     def _digest(self, dep: Any) -> str | None:
         if dep.fs_path not in self._digests:
             self._digests[dep.fs_path] = dep.get_hash().value if dep.exists else None
         return self._digests[dep.fs_path]
-
-    def _section(self, dep: Any) -> dict[str, Any]:
-        key = (dep.fs_path, tuple(dep.params))
-        if key not in self._params:
-            self._params[key] = dep.read_params()
-        return self._params[key]
 
 
 def noted_inputs(node: Any, root: str, counts: Callable[[str], bool]) -> Inputs:
