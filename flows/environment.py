@@ -55,6 +55,12 @@ _PREFECT = {
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 
+GIT_LOCAL = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX",
+)  # fmt: skip
+"""Variables that name a repository, see git(1)."""
+
 _OF_OTHERS = frozenset((
     # another tool's run, experiment, model, folder or copy of a database: what is logged or read would be theirs
     "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT", "MLFLOW_ACTIVE_MODEL_ID",
@@ -65,8 +71,7 @@ _OF_OTHERS = frozenset((
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "PREFECT_SERVER_EPHEMERAL_ENABLED", "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK",
     "PREFECT_DEFAULT_RESULT_STORAGE_BLOCK", "PREFECT_TASKS_DEFAULT_STORAGE_BLOCK", "PREFECT_TEST_MODE", "PREFECT_UNIT_TEST_MODE",
     # what a hook has, which speaks of the hook's own repository
-    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX",
+    *GIT_LOCAL,
     # a stage or an experiment of another DVC project
     "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "DVC_EXP_AUTO_PUSH", "DVC_EXP_GIT_REMOTE",
 ))  # fmt: skip

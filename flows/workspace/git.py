@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from flows.environment import GIT_LOCAL
+
 _MISSING = 127  # what a shell says of a command that is not there
 _PASSWORD = re.compile("//[^/@ ]*@")
-
-# Where git cannot be asked for them: the ones that name a repository, see git(1).
-_LOCAL = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
 
 
 @dataclass(frozen=True)
@@ -62,5 +61,5 @@ def _local_variables() -> frozenset[str]:
     try:
         done = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        return frozenset(_LOCAL)
-    return frozenset(done.stdout.split()) | frozenset(_LOCAL)
+        return frozenset(GIT_LOCAL)
+    return frozenset(done.stdout.split()) | frozenset(GIT_LOCAL)
