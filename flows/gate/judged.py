@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 import components
 import flows
 from components.encoder.embed import MODES, Gathers
-from components.encoder.model import Arrays, TrimodalModel
+from components.encoder.model import Arrays
 from components.encoder.serialise import load_model
 from components.evaluation.pool import Pool
 from components.indexing.search import Catalogue
-from components.modalities import MUSIC, TEXT, VIDEO, Modality
+from components.modalities import MUSIC, TEXT, Modality
 from flows.errors import Refusal
-from flows.release.answer import BATCH, Asked
+from flows.release.answer import BATCH, Asked, Parts
 from flows.release.encoders import check_encoders
 from flows.release.needs import check_needs
 from flows.release.own_code import OwnCode
@@ -166,22 +166,11 @@ class Judged:
         }
 
 
-class _Ours:
-    """A version whose code is ours."""
-
-    def __init__(self, model: TrimodalModel, catalogue: Catalogue) -> None:
-        self._model, self._catalogue = model, catalogue
+class _Stored(Parts):
+    """A version in this process, whose features the stores of the workspace hold."""
 
     def features(self, modality: str, sources: Sequence[Mapping[str, Any]]) -> list[NDArray[np.float32] | Exception]:
         raise NotImplementedError("the stores of the workspace hold them")
-
-    def embed(self, arrays: Mapping[str, Arrays]) -> NDArray[np.float32]:
-        if MUSIC in arrays:
-            return self._model.embed_music(arrays[MUSIC])
-        return self._model.embed_query(video=arrays.get(VIDEO), text=arrays.get(TEXT))
-
-    def search(self, query: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
-        return self._catalogue.search(query, k)
 
 
 class _Here(Asked):
@@ -235,7 +224,7 @@ def judge(
     files.require_unchanged()
 
 
-def _load(files: Verified, threads: int) -> _Ours:
+def _load(files: Verified, threads: int) -> _Stored:
     """Load a version whose code is ours; raises Refusal where its parts are damaged or do not belong together."""
     import torch
 
@@ -243,7 +232,7 @@ def _load(files: Verified, threads: int) -> _Ours:
     model, index = files.folder / "artifacts/model", files.folder / "artifacts/index"
     try:
         loaded = load_model(model)
-        return _Ours(loaded.model, Catalogue.open(index, loaded.digest))
+        return _Stored(loaded.model, Catalogue.open(index, loaded.digest))
     except ValueError as error:
         said = str(error).replace(f"{files.folder}/", "").partition("; run")[0]
         raise Refusal(f"version {files.version}: {said}; register it again") from None

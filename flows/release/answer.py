@@ -176,13 +176,32 @@ class _Version:
         return self._asked
 
 
-class _Earlier:
+class Parts:
+    """A model and a catalogue of whatever day, asked by the names that their methods always had."""
+
+    def __init__(self, model: Any, catalogue: Any) -> None:
+        """Ask these."""
+        self._model, self._catalogue = model, catalogue
+
+    def embed(self, arrays: Mapping[str, Arrays]) -> "NDArray[np.float32]":
+        """See `Recommender.embed`."""
+        if _MUSIC in arrays:
+            return self._model.embed_music(arrays[_MUSIC])  # type: ignore[no-any-return]
+        return self._model.embed_query(video=arrays.get("video"), text=arrays.get("text"))  # type: ignore[no-any-return]
+
+    def search(self, query: "NDArray[np.float32]", k: int) -> Sequence[Mapping[str, Any]]:
+        """See `Recommender.search`."""
+        return self._catalogue.search(query, k)  # type: ignore[no-any-return]
+
+
+class _Earlier(Parts):
     """The methods of a `Recommender` for a version from before recommenders had them: by the names that its parts had."""
 
     def __init__(self, recommender: Any, folder: Path) -> None:
         if not all(hasattr(recommender, name) for name in ("_model", "_catalogue", "_extractors")):
             raise TypeError("it has no method that embeds music, so it cannot be ranked")
-        self._of, self._files = recommender, folder / "artifacts"
+        super().__init__(recommender._model, recommender._catalogue)
+        self._extractors, self._files = recommender._extractors, folder / "artifacts"
 
     def features(self, modality: str, sources: Sequence[Mapping[str, Any]]) -> list[Any]:
         import numpy as np
@@ -203,25 +222,16 @@ class _Earlier:
         each = (made[one["clip_id"]] for one in sources)
         return [one if isinstance(one, Exception) else np.asarray(one, np.float16).astype(np.float32) for one in each]
 
-    def embed(self, arrays: Mapping[str, Arrays]) -> Any:
-        if _MUSIC in arrays:
-            return self._of._model.embed_music(arrays[_MUSIC])
-        return self._of._model.embed_query(video=arrays.get("video"), text=arrays.get("text"))
-
-    def search(self, query: Any, k: int) -> Any:
-        return self._of._catalogue.search(query, k)
-
     def _extractor(self, modality: str) -> Any:
-        extractors = self._of._extractors
-        if modality not in extractors:
+        if modality not in self._extractors:
             kinds = _theirs("features.params").FeaturesParams
             params = _theirs("settings").read_section(kinds, "features", self._files / "params.yaml")
             made = _theirs("features.extractor").build_extractor(params.model_copy(update={"workers": 1}), modality)
             config = json.loads((self._files / "model/config.json").read_text(encoding="utf-8"))
             if _theirs("store").spec_digest(made.spec()) != config["modalities"][modality]["features"]:
                 raise ValueError(f"this version's {modality} extractor is not the one its model was trained on")
-            extractors[modality] = made
-        return extractors[modality]
+            self._extractors[modality] = made
+        return self._extractors[modality]
 
 
 def _theirs(module: str) -> Any:
