@@ -7,7 +7,7 @@ RUN apt-get update \
     && apt-get install --no-install-recommends --yes curl git \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 needledrop \
-    && install --directory --owner needledrop /work
+    && install --directory --owner needledrop /srv/needledrop
 
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE needledrop.py ./
@@ -17,10 +17,10 @@ COPY infra/mlflow-auth-entry.sh /usr/local/bin/entry
 RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[server,redis]'
 
 USER needledrop
-WORKDIR /work
+WORKDIR /srv/needledrop
 # What every run needs, whoever starts it: the compose file's workers, or a job of Kubernetes.
-ENV HOME=/work PYTHONUNBUFFERED=1 \
-    NEEDLEDROP_CHECKOUTS=/work/checkouts NEEDLEDROP_PATIENCE_S=120 \
+ENV HOME=/srv/needledrop PYTHONUNBUFFERED=1 \
+    NEEDLEDROP_CHECKOUTS=/srv/needledrop/checkouts NEEDLEDROP_PATIENCE_S=120 \
     MLFLOW_HTTP_REQUEST_MAX_RETRIES=7 PREFECT_CLIENT_MAX_RETRIES=8 \
     DO_NOT_TRACK=1 DVC_NO_ANALYTICS=1 GX_ANALYTICS_ENABLED=False HF_HUB_DISABLE_TELEMETRY=1 \
     MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false

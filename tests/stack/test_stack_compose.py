@@ -117,10 +117,10 @@ WORKERS = ("worker", "worker-gpu")
 
 
 def environment_of(name: str, given: dict[str, str], work: Path) -> dict[str, str]:
-    """The environment of a service's process, with `given` for the file of secrets and `work` for /work."""
+    """The environment of a service's process, with `given` for the file of secrets and `work` for /srv/needledrop."""
     own = {key: re.sub(r"\$\{(\w+):[^}]*\}", lambda found: given.get(found[1], ""), str(value))
            for key, value in SERVICES[name]["environment"].items()}  # fmt: skip
-    image = {key: value.replace("/work", str(work)) for key, value in image_environment().items()}
+    image = {key: value.replace("/srv/needledrop", str(work)) for key, value in image_environment().items()}
     return image | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | own
 
 

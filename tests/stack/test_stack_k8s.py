@@ -92,7 +92,7 @@ def test_the_image_and_the_secret_hold_all_that_a_run_needs(monkeypatch: pytest.
     for name, value in (image | filled).items():
         monkeypatch.setenv(name, value)
     environment = shared(Environment())
-    assert environment.checkouts == Path("/work/checkouts")
+    assert environment.checkouts == Path("/srv/needledrop/checkouts")
     unset = {name for name, value in environment if value is None} - {"prefect_api_key", "mlflow_token", "aws_session_token"}  # fmt: skip
     assert not unset, f"runs.env.example does not name {unset}"
 
@@ -103,7 +103,7 @@ def test_what_a_jobs_container_runs_finds_its_code_and_the_ledger(deployed: Line
     """The pod without a cluster: the image's environment, the secret, the command, and an empty work folder."""
     run = deployed.submit("needledrop-approve/approve", version=999, by=USER, reason="heard it")
     (work := tmp_path / "work").mkdir()
-    image = {name: value.replace("/work", str(work)) for name, value in image_environment().items()}
+    image = {name: value.replace("/srv/needledrop", str(work)) for name, value in image_environment().items()}
     given = {name: deployed.environment[name] for name in secret() if name in deployed.environment}
     ours = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PREFECT__FLOW_RUN_ID": str(run)}
     command = rendered("cpu", command="prefect flow-run execute")["spec"]["template"]["spec"]["containers"][0]["args"]
