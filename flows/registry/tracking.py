@@ -68,9 +68,9 @@ def client_of(platform: Platform, patient: bool = True) -> "MlflowClient":
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with answering(uri):
-        if platform.environment.tracking_uri is None and not platform.workspace.mlflow_database.exists():
-            _create_database(platform.workspace)
         if platform.environment.tracking_uri is None:
+            if not platform.workspace.mlflow_database.exists():
+                _create_database(platform.workspace)
             lead_here(platform.workspace)
         return mlflow.MlflowClient(uri, uri)
 

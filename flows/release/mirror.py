@@ -1,7 +1,7 @@
 """MLflow shows what the ledger says: aliases, a state tag and a description per version.
 
-A version's run has the same description. It is repaired from the ledger at the start and the end of every command that decides something, so a
-kill between the two heals with the next one.
+A version's run has the same description. All is repaired from the ledger at the start and the end of every command that
+decides something, so a kill between the two heals with the next one.
 """
 
 from dataclasses import dataclass
